@@ -1,0 +1,165 @@
+"""What every dialect offers: the verbs, the same in each folder.
+
+A dialect is a wire language. It knows the shape of requests, replies, errors and usage on its wire, and it declares
+its convention. It does not know who speaks it: what a provider does differently reaches it as data (`Quirks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from counterfoil.core.error import Failure
+from counterfoil.core.event import Event
+from counterfoil.core.operation import ChatRequest
+from counterfoil.framing.frame import Frame, Framing
+from counterfoil.usage.settle import Convention
+from counterfoil.usage.usage import Usage
+
+__all__ = [
+    "Decoder",
+    "Dialect",
+    "Encoder",
+    "FinalUsage",
+    "MissingUsage",
+    "Quirks",
+    "Relay",
+    "ReplyFacts",
+    "WrittenRequest",
+]
+
+MissingUsage = Literal["estimate", "null", "error"]
+
+
+class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Documented departures of a provider (or of some of its models) from its dialect."""
+
+    end: Literal["finish", "usage", "done"] = "finish"
+    """What ends a reply: a finish for every choice; the usage frame; the end mark (Snowflake never sends a finish)."""
+    stream_options: bool = True
+    """The provider accepts `stream_options` (chat)."""
+    continuous_usage: bool = False
+    """The provider understands `stream_options.continuous_usage_stats` (vLLM)."""
+    usage_per_choice: bool = False
+    """With n > 1 each choice has its own usage report, and a whole reply reports one choice (llama.cpp, WIRE.md 4)."""
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
+    """The name the provider knows for the output bound when we have to write it ourselves."""
+    default_max_tokens: int | None = None
+    """The output bound written when the client gave none and the dialect demands one (Anthropic)."""
+    unsupported: frozenset[str] = frozenset()
+    """Request fields of its dialect that the provider refuses."""
+
+
+class WrittenRequest(msgspec.Struct, frozen=True):
+    """A request ready to be sent, and the client fields it could not carry (never silently: named in a header)."""
+
+    body: bytes
+    dropped: tuple[str, ...] = ()
+
+
+class FinalUsage(msgspec.Struct, frozen=True):
+    """What the client is told of usage at the end of a reply."""
+
+    usage: Usage | None
+    """None: nobody knows, and nobody guessed (`missing_usage: null`)."""
+    estimated: bool = False
+    provider_raw: bytes = b""
+    """The provider's last usage object, whose unknown keys are carried when both sides speak the dialect."""
+
+
+class ReplyFacts(msgspec.Struct, frozen=True):
+    """What an encoder or a relay is told about the reply it writes."""
+
+    id: str
+    """Ours, used when the provider gives none."""
+    created: int
+    """Unix seconds."""
+    model: str
+    """The name the client asked for; every frame shows it."""
+    streamed: bool
+    usage_asked: bool
+    """Whether the client gets the usage frame of a stream."""
+    choices: int = 1
+    input_estimate: int | None = None
+    """For heads that must show input before it is known (Anthropic `message_start`)."""
+
+
+class Decoder(Protocol):
+    """Frames to events, for one reply."""
+
+    def feed(self, frame: Frame) -> Sequence[Event]:
+        """The events of one frame. Never raises: a frame that cannot be read is a `ReplyFailed`."""
+        ...
+
+    def close(self) -> Sequence[Event]:
+        """Events that only the end of the bytes makes certain (a finish that a quirk says is never sent)."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """The reply reached its dialect's end (DESIGN 4.2.5)."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """The provider sent its end mark: nothing more will come."""
+        ...
+
+
+class Encoder(Protocol):
+    """Events to the bytes a client reads, for one reply, when the provider speaks another dialect."""
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """The bytes of these events; empty when they make none yet (always, for a whole reply)."""
+        ...
+
+    def close(self, final: FinalUsage) -> bytes:
+        """The end of the reply: the last frames with the usage, or the whole body."""
+        ...
+
+    def fail(self, failure: Failure) -> bytes:
+        """An error frame after the reply began; no clean end mark follows it."""
+        ...
+
+
+class Relay(Protocol):
+    """Frames to the bytes a client reads, for one reply, when both sides speak the dialect: repairs by table only."""
+
+    def carry(self, frame: Frame, events: Sequence[Event]) -> bytes:
+        """One frame repaired, or its own bytes. Usage and the end mark are held back for `close`."""
+        ...
+
+    def close(self, final: FinalUsage) -> bytes: ...
+
+    def fail(self, failure: Failure) -> bytes: ...
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """One wire language: everything the rest of the code may ask of it."""
+
+    name: str
+    convention: Convention
+    framing: Callable[[int], Framing]
+    """Frame size limit in bytes -> a new decoder of this dialect's streams."""
+    path: Callable[[str, bool], str]
+    """(model, streamed) -> the path below a provider's base URL."""
+    content_type: str
+    """Of a streamed reply."""
+    read_request: Callable[[bytes], ChatRequest]
+    """A client's body -> canonical. Raises RequestError."""
+    write_request: Callable[[ChatRequest, str, Quirks, bool], WrittenRequest]
+    """(canonical, provider's model name, quirks, drop) -> body. With `drop` false what cannot be carried raises
+    RequestError; with true it is left out and named."""
+    patch_request: Callable[[bytes, str, Quirks, bool], bytes]
+    """(client's body in this dialect, provider's model name, quirks, ask for usage) -> body for a same-dialect provider:
+    unknown fields, order and values are carried."""
+    decoder: Callable[[bool, int, Quirks], Decoder]
+    """(streamed, choices, quirks) -> a new decoder."""
+    encoder: Callable[[ReplyFacts], Encoder]
+    relay: Callable[[ReplyFacts, Quirks], Relay]
+    read_failure: Callable[[int, Mapping[str, str], bytes], Failure]
+    """(status, lower-case headers, body) of an error answer -> the failure."""
+    write_failure: Callable[[Failure], bytes]
+    """An error body for a client of this dialect."""

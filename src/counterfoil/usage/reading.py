@@ -1,0 +1,136 @@
+"""What one attempt's provider has said so far.
+
+Rule 1: a later report replaces an earlier one, counter by counter. Reports are never added and never maximised.
+Rule 2: presence is tracked. An absent counter, a null one and a 0 are three things; null neither sets nor clears.
+Rule 3: nothing is normalised here. A counter means what the provider's convention says, until `settle` reads it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+__all__ = ["NO_READING", "RAW_REPORTS_KEPT", "Counter", "Observation", "Reading", "Report", "ReportLine"]
+
+RAW_REPORTS_KEPT: Final = 8
+"""How many reports a reading keeps word for word: the first, and the last seven. The count of all of them is kept."""
+
+
+class Counter(StrEnum):
+    """A number a provider reports, before any convention is applied. Units: tokens."""
+
+    INPUT = "input"
+    CACHE_READ = "cache_read"
+    CACHE_READ_AUDIO = "cache_read_audio"
+    CACHE_WRITE = "cache_write"
+    CACHE_WRITE_5M = "cache_write_5m"
+    CACHE_WRITE_1H = "cache_write_1h"
+    INPUT_AUDIO = "input_audio"
+    INPUT_IMAGE = "input_image"
+    TOOL_INPUT = "tool_input"
+    OUTPUT = "output"
+    REASONING = "reasoning"
+    OUTPUT_AUDIO = "output_audio"
+    OUTPUT_IMAGE = "output_image"
+    TOTAL = "total"
+
+
+class ReportLine(msgspec.Struct, frozen=True):
+    """One model's part in a report that itemises several (Anthropic's `iterations`)."""
+
+    kind: str
+    counts: Mapping[Counter, int | None]
+    model: str | None = None
+    waived: bool = False
+    """The provider does not bill it: a model that declined before any output."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One usage object a provider sent."""
+
+    counts: Mapping[Counter, int | None]
+    scope: int | None = None
+    """None: the reply. A number: that choice of it (llama.cpp with n > 1, WIRE.md 4)."""
+    lines: tuple[ReportLine, ...] | None = None
+    """When present, these replace the top level (DESIGN 4.1.9)."""
+    provisional: frozenset[Counter] = frozenset()
+    """Counters that are placeholders, not measures (Anthropic's `output_tokens` in `message_start`)."""
+    raw: bytes = b""
+    """The JSON as it came, so that an entry can be explained and priced again."""
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """The last word on one counter."""
+
+    value: int
+    ordinal: int
+    """The number of the report that said it, from 1. A parent newer than its children makes them stale."""
+    provisional: bool = False
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """All reports of one attempt, joined. `Reading()` is the identity of `merge`."""
+
+    scopes: Mapping[int | None, Mapping[Counter, Observation]] = {}
+    lines: tuple[ReportLine, ...] = ()
+    reports: int = 0
+    fell: frozenset[Counter] = frozenset()
+    """Counters that a later report lowered. Legitimate for some providers (Gemini), always worth keeping."""
+    raw: tuple[bytes, ...] = ()
+
+    def join(self, report: Report) -> Reading:
+        """This reading after one more report."""
+        return self.merge(_single(report))
+
+    def merge(self, later: Reading) -> Reading:
+        """This reading followed by `later`. Associative; the empty reading is its identity."""
+        if not self.reports:
+            return later
+        if not later.reports:
+            return self
+        scopes = dict(self.scopes)
+        fell = set(self.fell | later.fell)
+        for scope, counters in later.scopes.items():
+            known = dict(scopes.get(scope, {}))
+            for counter, said in counters.items():
+                before = known.get(counter)
+                if before is not None and said.value < before.value and not before.provisional:
+                    fell.add(counter)
+                known[counter] = Observation(said.value, self.reports + said.ordinal, said.provisional)
+            scopes[scope] = known
+        return Reading(
+            scopes=scopes,
+            lines=later.lines or self.lines,
+            reports=self.reports + later.reports,
+            fell=frozenset(fell),
+            raw=_bounded(self.raw + later.raw),
+        )
+
+    def value(self, counter: Counter, scope: int | None = None) -> int | None:
+        """The last number said for `counter`, or None when nobody said one."""
+        said = self.scopes.get(scope, {}).get(counter)
+        return None if said is None else said.value
+
+
+NO_READING: Final = Reading()
+
+
+def _single(report: Report) -> Reading:
+    said = {
+        counter: Observation(value, 1, counter in report.provisional)
+        for counter, value in report.counts.items()
+        if value is not None
+    }
+    return Reading(
+        scopes={report.scope: said} if said else {},
+        lines=report.lines or (),
+        reports=1,
+        raw=(report.raw,) if report.raw else (),
+    )
+
+
+def _bounded(raw: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return raw if len(raw) <= RAW_REPORTS_KEPT else (raw[0], *raw[1 - RAW_REPORTS_KEPT :])

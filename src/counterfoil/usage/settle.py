@@ -1,0 +1,338 @@
+"""Reading and convention in, usage out: the only door between what a provider said and what is billed.
+
+Rule 1: settle once, after the join. Normalising each report and then joining counts cache twice.
+Rule 2: conventions are data. Nothing here knows a provider or a dialect.
+Rule 3: what does not add up is kept as a discrepancy and never fails a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from counterfoil.usage.reading import Counter, Observation, Reading, ReportLine
+from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Bucket, Provenance, Usage, total_of
+
+__all__ = [
+    "Convention",
+    "Delivered",
+    "Discrepancy",
+    "DiscrepancyKind",
+    "Finality",
+    "SettledLine",
+    "Settlement",
+    "settle",
+]
+
+_INPUT_PARTS: Final = (
+    Counter.CACHE_READ,
+    Counter.CACHE_READ_AUDIO,
+    Counter.CACHE_WRITE,
+    Counter.INPUT_AUDIO,
+    Counter.INPUT_IMAGE,
+    Counter.TOOL_INPUT,
+)
+_OUTPUT_PARTS: Final = (Counter.REASONING, Counter.OUTPUT_AUDIO, Counter.OUTPUT_IMAGE)
+_WRITE_LIFETIMES: Final = (Counter.CACHE_WRITE_5M, Counter.CACHE_WRITE_1H)
+_ONCE_PER_REPLY: Final = frozenset({Counter.INPUT, *_INPUT_PARTS, *_WRITE_LIFETIMES})
+"""Counters that every choice repeats: n choices share one prompt."""
+
+
+class Convention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which counter includes which. A dialect declares one; a provider's row may override it, also for a model pattern."""
+
+    input_includes: frozenset[Counter] = frozenset(
+        {
+            Counter.CACHE_READ,
+            Counter.CACHE_READ_AUDIO,
+            Counter.CACHE_WRITE,
+            Counter.INPUT_AUDIO,
+            Counter.INPUT_IMAGE,
+        }
+    )
+    """Parts already inside INPUT. A part that is not in here is added to it."""
+    output_includes: frozenset[Counter] = frozenset({Counter.REASONING, Counter.OUTPUT_AUDIO, Counter.OUTPUT_IMAGE})
+    """Parts already inside OUTPUT. A part that is not in here is added to it."""
+    total_is: frozenset[Counter] = frozenset({Counter.INPUT, Counter.OUTPUT})
+    """The counters, as reported, whose sum is TOTAL."""
+    hidden_reasoning: bool = False
+    """What TOTAL has beyond that sum is reasoning nobody itemised (Gemini's OpenAI face, WIRE.md 1)."""
+
+
+class Finality(StrEnum):
+    """How far a reading can be trusted to be the provider's last word."""
+
+    FINAL = "final"
+    PARTIAL = "partial"
+    NONE = "none"
+
+
+class DiscrepancyKind(StrEnum):
+    """A way in which a provider's numbers do not agree with themselves or with what was seen."""
+
+    TOTAL_MISMATCH = "total_mismatch"
+    PART_EXCEEDS_WHOLE = "part_exceeds_whole"
+    COUNTER_FELL = "counter_fell"
+    ZERO_BESIDE_TEXT = "zero_beside_text"
+    CHOICES_UNREPORTED = "choices_unreported"
+    LINES_DISAGREE = "lines_disagree"
+
+
+class Discrepancy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that did not add up. Stored with the entry; never an error."""
+
+    kind: DiscrepancyKind
+    counter: Counter
+    reported: int | None = None
+    expected: int | None = None
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """What was seen of a reply, in estimated tokens. All that `settle` needs to know about content."""
+
+    input: int | None = None
+    """Estimate of the input, from the request."""
+    output: int = 0
+    """Estimate of all visible output seen, reasoning excluded."""
+    reasoning: int = 0
+    """Estimate of all visible reasoning seen."""
+    since_report: int | None = None
+    """Estimate of output and reasoning seen after the last report of OUTPUT; None when it was never reported."""
+    choices: frozenset[int] = frozenset()
+    """Choices that produced anything."""
+    per_choice: Mapping[int, int] = {}
+    """Estimate of output per choice, kept when there are several."""
+    hidden: bool = False
+    """Output exists that nobody can see (encrypted or withheld reasoning): estimates are lower bounds."""
+
+
+class SettledLine(msgspec.Struct, frozen=True):
+    """One model's part of an attempt."""
+
+    usage: Usage
+    kind: str = "reply"
+    model: str | None = None
+    """None: the deployment's own model."""
+    waived: bool = False
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What one attempt used, as far as anybody knows."""
+
+    lines: tuple[SettledLine, ...]
+    finality: Finality
+    discrepancies: tuple[Discrepancy, ...] = ()
+    provider_total: int | None = None
+    """TOTAL exactly as the provider last said it."""
+    lower_bound: bool = False
+    """Some number is an estimate of output nobody could see in full."""
+
+    @property
+    def usage(self) -> Usage:
+        """The sum of the lines that are billed."""
+        billed = [line.usage for line in self.lines if not line.waived]
+        return billed[0] if len(billed) == 1 else total_of(billed)
+
+
+def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: Delivered | None = None) -> Settlement:
+    """Settle one attempt.
+
+    `ended`: the reply reached its dialect's end, so the last reports stand. `delivered`: with it, what nobody reported
+    is estimated from what was seen; without it, the unknown stays unknown.
+    """
+    found = [Discrepancy(DiscrepancyKind.COUNTER_FELL, counter) for counter in sorted(reading.fell)]
+    voucher = Provenance.REPORTED if ended else Provenance.PARTIAL
+    whole, unreported = _whole_reply(reading, delivered, found)
+    counts = {counter: said.value for counter, said in whole.items()}
+    top = _usage(counts, _stale(whole), convention, voucher, found)
+    if reading.lines:
+        lines = tuple(_line(line, convention, voucher, found) for line in reading.lines)
+        _check_lines(lines, top, found)
+    else:
+        lines = (SettledLine(top),)
+    lower_bound = False
+    if delivered is not None:
+        if counts.get(Counter.OUTPUT) == 0 and delivered.output + delivered.reasoning > 0:
+            found.append(Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, delivered.output))
+        said = whole.get(Counter.OUTPUT)
+        added = unreported if ended else unreported + (delivered.since_report or 0)
+        filled = _estimated(lines[-1].usage, delivered, added, measured=said is not None and not said.provisional)
+        lower_bound = delivered.hidden and filled.provenance.get(Bucket.OUTPUT) is Provenance.ESTIMATED
+        lines = (*lines[:-1], msgspec.structs.replace(lines[-1], usage=filled))
+    finality = Finality.NONE if not reading.reports else Finality.FINAL if ended else Finality.PARTIAL
+    return Settlement(lines, finality, tuple(found), reading.value(Counter.TOTAL), lower_bound)
+
+
+_Said = Mapping[Counter, Observation]
+
+
+def _whole_reply(reading: Reading, delivered: Delivered | None, found: list[Discrepancy]) -> tuple[_Said, int]:
+    """The counters of the reply with those of its choices combined, and the estimate for choices nobody reported."""
+    scoped = {scope: said for scope, said in reading.scopes.items() if scope is not None}
+    whole = reading.scopes.get(None, {})
+    if not scoped:
+        return whole, 0
+    combined: dict[Counter, Observation] = {}
+    for said in scoped.values():
+        for counter, observation in said.items():
+            before = combined.get(counter)
+            once = before is None or counter in _ONCE_PER_REPLY
+            combined[counter] = observation if once else _added(before, observation)
+    if len(scoped) > 1:
+        combined.pop(Counter.TOTAL, None)  # each choice's total holds the one prompt again
+    unreported = (delivered.choices if delivered else frozenset()) - scoped.keys()
+    if not unreported or Counter.OUTPUT in whole or delivered is None:
+        return {**combined, **whole}, 0
+    found.append(Discrepancy(DiscrepancyKind.CHOICES_UNREPORTED, Counter.OUTPUT, len(scoped), len(delivered.choices)))
+    return {**combined, **whole}, sum(delivered.per_choice.get(choice, 0) for choice in unreported)
+
+
+def _added(before: Observation | None, more: Observation) -> Observation:
+    if before is None:
+        return more
+    return Observation(
+        before.value + more.value, max(before.ordinal, more.ordinal), before.provisional or more.provisional
+    )
+
+
+def _stale(whole: _Said) -> bool:
+    """Whether the cache write's lifetimes are older than the cache write itself (DESIGN 4.1.8)."""
+    parent = whole.get(Counter.CACHE_WRITE)
+    return parent is not None and any(
+        child in whole and whole[child].ordinal < parent.ordinal for child in _WRITE_LIFETIMES
+    )
+
+
+def _line(line: ReportLine, convention: Convention, voucher: Provenance, found: list[Discrepancy]) -> SettledLine:
+    counts = {counter: value for counter, value in line.counts.items() if value is not None}
+    return SettledLine(_usage(counts, False, convention, voucher, found), line.kind, line.model, line.waived)
+
+
+def _check_lines(lines: tuple[SettledLine, ...], top: Usage, found: list[Discrepancy]) -> None:
+    itemised = sum(line.usage.output_tokens or 0 for line in lines)
+    if top.output_tokens is not None and itemised < top.output_tokens:
+        found.append(Discrepancy(DiscrepancyKind.LINES_DISAGREE, Counter.OUTPUT, itemised, top.output_tokens))
+
+
+def _usage(
+    counts: Mapping[Counter, int],
+    stale: bool,
+    convention: Convention,
+    voucher: Provenance,
+    found: list[Discrepancy],
+) -> Usage:
+    """Disjoint buckets of one model's counters."""
+    known, derived = _derive(counts, convention, found)
+    buckets: dict[Bucket, int] = {}
+    excess: dict[Bucket, int] = {}
+    _divide(known, Counter.INPUT, _INPUT_PARTS, convention.input_includes, buckets, excess, found)
+    _divide(known, Counter.OUTPUT, _OUTPUT_PARTS, convention.output_includes, buckets, excess, found)
+    _split_writes(known, stale, buckets, found)
+    provenance = {
+        bucket: Provenance.DERIVED if Counter(bucket.value) in derived and voucher is Provenance.REPORTED else voucher
+        for bucket in buckets
+    }
+    return Usage(buckets, provenance, excess)
+
+
+def _derive(
+    counts: Mapping[Counter, int], convention: Convention, found: list[Discrepancy]
+) -> tuple[dict[Counter, int], frozenset[Counter]]:
+    """Add what the total tells beyond the counters; note a total that does not add up."""
+    known = dict(counts)
+    if Counter.CACHE_WRITE not in known and any(child in known for child in _WRITE_LIFETIMES):
+        known[Counter.CACHE_WRITE] = sum(known.get(child, 0) for child in _WRITE_LIFETIMES)
+    total = known.get(Counter.TOTAL)
+    if total is None:
+        return known, frozenset()
+    missing = [side for side in (Counter.INPUT, Counter.OUTPUT) if side not in known]
+    rest = total - sum(known.get(counter, 0) for counter in convention.total_is)
+    if len(missing) == 1:
+        if rest < 0 or convention.hidden_reasoning:
+            return known, frozenset()
+        known[missing[0]] = rest
+        return known, frozenset(missing)
+    if not missing and rest > 0 and convention.hidden_reasoning:
+        known[Counter.OUTPUT] += rest
+        known[Counter.REASONING] = known.get(Counter.REASONING, 0) + rest
+        return known, frozenset({Counter.REASONING})
+    if not missing and rest:
+        found.append(Discrepancy(DiscrepancyKind.TOTAL_MISMATCH, Counter.TOTAL, total, total - rest))
+    return known, frozenset()
+
+
+def _divide(
+    known: Mapping[Counter, int],
+    side: Counter,
+    parts: Iterable[Counter],
+    included: frozenset[Counter],
+    buckets: dict[Bucket, int],
+    excess: dict[Bucket, int],
+    found: list[Discrepancy],
+) -> None:
+    """Split one side into disjoint buckets. A part never takes more than its whole has left."""
+    whole = known.get(side)
+    left = whole
+    for part in parts:
+        claimed = known.get(part)
+        if claimed is None:
+            continue
+        if part not in included or left is None:
+            buckets[Bucket(part.value)] = claimed
+            continue
+        taken = min(claimed, left)
+        left -= taken
+        buckets[Bucket(part.value)] = taken
+        if claimed > taken:
+            excess[Bucket(part.value)] = claimed - taken
+            found.append(Discrepancy(DiscrepancyKind.PART_EXCEEDS_WHOLE, part, claimed, whole))
+    if left is not None:
+        buckets[Bucket(side.value)] = left
+
+
+def _split_writes(
+    known: Mapping[Counter, int], stale: bool, buckets: dict[Bucket, int], found: list[Discrepancy]
+) -> None:
+    """Give the cache write its lifetimes as far as they fit; the remainder stays unspecified."""
+    written = buckets.get(Bucket.CACHE_WRITE)
+    lifetimes = {child: known[child] for child in _WRITE_LIFETIMES if known.get(child)}
+    if written is None or not lifetimes:
+        return
+    if sum(lifetimes.values()) > written:
+        if not stale:
+            found.append(
+                Discrepancy(
+                    DiscrepancyKind.PART_EXCEEDS_WHOLE, Counter.CACHE_WRITE_5M, sum(lifetimes.values()), written
+                )
+            )
+        return
+    for child, value in lifetimes.items():
+        buckets[Bucket(child.value)] = value
+    buckets[Bucket.CACHE_WRITE] = written - sum(lifetimes.values())
+
+
+def _estimated(usage: Usage, delivered: Delivered, added: int, *, measured: bool) -> Usage:
+    """Fill what nobody reported with what was seen."""
+    buckets, provenance = dict(usage.buckets), dict(usage.provenance)
+
+    def put(bucket: Bucket, value: int) -> None:
+        buckets[bucket] = value
+        provenance[bucket] = Provenance.ESTIMATED
+
+    if Bucket.INPUT not in buckets and delivered.input is not None:
+        parts = sum(buckets.get(bucket, 0) for bucket in INPUT_BUCKETS)
+        put(Bucket.INPUT, max(0, delivered.input - parts))
+    if measured:
+        if added:
+            put(Bucket.OUTPUT, buckets.get(Bucket.OUTPUT, 0) + added)
+    else:
+        # A placeholder counts what was generated when it was sent: it is a floor, not a measure.
+        placeholder = sum(buckets.get(bucket, 0) for bucket in OUTPUT_BUCKETS)
+        if Bucket.OUTPUT not in buckets or delivered.output + delivered.reasoning > placeholder:
+            put(Bucket.OUTPUT, delivered.output)
+            if delivered.reasoning and Bucket.REASONING not in buckets:
+                put(Bucket.REASONING, delivered.reasoning)
+    return Usage(buckets, provenance, usage.excess)
