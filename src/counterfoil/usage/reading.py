@@ -13,10 +13,14 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["NO_READING", "RAW_REPORTS_KEPT", "Counter", "Observation", "Reading", "Report", "ReportLine"]
+__all__ = ["NO_READING", "RAW_REPORTS_KEPT", "WHOLE_REPLY", "Counter", "Observation", "Reading", "Report", "ReportLine"]
 
 RAW_REPORTS_KEPT: Final = 8
 """How many reports a reading keeps word for word: the first, and the last seven. The count of all of them is kept."""
+
+
+WHOLE_REPLY: Final = -1
+"""The scope of a report that speaks of the reply, not of one choice."""
 
 
 class Counter(StrEnum):
@@ -74,7 +78,8 @@ class Observation(msgspec.Struct, frozen=True):
 class Reading(msgspec.Struct, frozen=True):
     """All reports of one attempt, joined. `Reading()` is the identity of `merge`."""
 
-    scopes: Mapping[int | None, Mapping[Counter, Observation]] = {}
+    scopes: Mapping[int, Mapping[Counter, Observation]] = {}
+    """By choice; `WHOLE_REPLY` for reports of the reply."""
     lines: tuple[ReportLine, ...] = ()
     reports: int = 0
     fell: frozenset[Counter] = frozenset()
@@ -109,7 +114,7 @@ class Reading(msgspec.Struct, frozen=True):
             raw=_bounded(self.raw + later.raw),
         )
 
-    def value(self, counter: Counter, scope: int | None = None) -> int | None:
+    def value(self, counter: Counter, scope: int = WHOLE_REPLY) -> int | None:
         """The last number said for `counter`, or None when nobody said one."""
         said = self.scopes.get(scope, {}).get(counter)
         return None if said is None else said.value
@@ -125,7 +130,7 @@ def _single(report: Report) -> Reading:
         if value is not None
     }
     return Reading(
-        scopes={report.scope: said} if said else {},
+        scopes={WHOLE_REPLY if report.scope is None else report.scope: said} if said else {},
         lines=report.lines or (),
         reports=1,
         raw=(report.raw,) if report.raw else (),

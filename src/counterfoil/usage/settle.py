@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.usage.reading import Counter, Observation, Reading, ReportLine
+from counterfoil.usage.reading import WHOLE_REPLY, Counter, Observation, Reading, ReportLine
 from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Bucket, Provenance, Usage, total_of
 
 __all__ = [
@@ -171,8 +171,8 @@ _Said = Mapping[Counter, Observation]
 
 def _whole_reply(reading: Reading, delivered: Delivered | None, found: list[Discrepancy]) -> tuple[_Said, int]:
     """The counters of the reply with those of its choices combined, and the estimate for choices nobody reported."""
-    scoped = {scope: said for scope, said in reading.scopes.items() if scope is not None}
-    whole = reading.scopes.get(None, {})
+    scoped = {scope: said for scope, said in reading.scopes.items() if scope != WHOLE_REPLY}
+    whole = reading.scopes.get(WHOLE_REPLY, {})
     if not scoped:
         return whole, 0
     combined: dict[Counter, Observation] = {}
