@@ -130,11 +130,15 @@ class _Found(msgspec.Struct, frozen=True):
     variants: tuple[_Variant, ...]
 
     def price(self, at: float, context: Mapping[str, str] | None) -> Price | None:
-        window = next((window for window in reversed(self.windows) if window.active(at)), self.windows[0])
+        window = self.windows[self.place(at)]
         if window.price is None or not isinstance(context, Mapping):
             return window.price
         said = {key: value for key, value in context.items() if isinstance(key, str) and isinstance(value, str)}
         return self._in_context(window.price, at // _DAY, said) if said else window.price
+
+    def place(self, at: float) -> int:
+        """Which window is in force: the last that applies, else the first."""
+        return next((place for place in reversed(range(len(self.windows))) if self.windows[place].active(at)), 0)
 
     def _in_context(self, price: Price, day: float, context: Mapping[str, str]) -> Price:
         rates: dict[Bucket, Rate] = {}
@@ -182,16 +186,13 @@ class PriceTable:
         `context` holds what the request or the reply said of its rate, such as `{"service_tier": "priority"}`. None
         when no sheet knows the provider, the model, or any rate for its tokens. Never raises.
         """
-        key = (provider, model)
-        try:
-            found = self._found[key]
-        except KeyError:
-            found = self._keep(key)
-        except TypeError:
-            return None
-        if found is None or not isinstance(at, int | float) or not 0 <= at < _LATEST:
-            return None
-        return found.price(at, context)
+        found = self._lookup(provider, model, at)
+        return None if found is None else found.price(at, context)
+
+    def window(self, provider: str, model: str, at: float) -> int | None:
+        """The place, among the model's `prices`, of the window in force at `at`; None as in `find`."""
+        found = self._lookup(provider, model, at)
+        return None if found is None else found.place(at)
 
     def rows(self, model: str, provider: str | None = None) -> Iterator[tuple[str, Sheet, ModelRow]]:
         """Every `(provider, sheet, row)` that prices `model`, one for each provider; for showing, not for pricing."""
@@ -213,6 +214,17 @@ class PriceTable:
                     names.setdefault(row.id.lower(), []).append(f"{name}/{row.id}")
         close = get_close_matches(model[:_NAME_LIMIT].lower(), names, n=limit, cutoff=0.5)
         return tuple(dict.fromkeys(full for name in close for full in names[name]))[:limit]
+
+    def _lookup(self, provider: str, model: str, at: float) -> _Found | None:
+        if not isinstance(at, int | float) or not 0 <= at < _LATEST:
+            return None
+        key = (provider, model)
+        try:
+            return self._found[key]
+        except KeyError:
+            return self._keep(key)
+        except TypeError:
+            return None
 
     def _keep(self, key: tuple[str, str]) -> _Found | None:
         match = self._match(*key)
@@ -277,8 +289,6 @@ def check_sheet(sheet: Sheet) -> int:
                     raise ValueError(f"falls back to {owner}, which is not listed")
             for row in models_of(provider):
                 place = f"{name}/{row.id}"
-                if not row.prices:
-                    raise ValueError("no prices")
                 _check_clause(row.match)
                 _read(name, sheet, name, row)
                 count += 1
@@ -345,6 +355,8 @@ def _compile(provider: str, sheet: Sheet, owner: str, row: ModelRow) -> _Found |
 
 def _read(provider: str, sheet: Sheet, owner: str, row: ModelRow) -> _Found:
     """Raises ValueError or TypeError for a malformed row."""
+    if not row.prices:
+        raise ValueError("no prices")
     notes = () if owner == provider else (f"priced from the list of {owner}",)
     windows = []
     for window in row.prices:
