@@ -20,7 +20,6 @@ __all__ = ["SseFraming"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK_LINES: Final = re.compile(rb"[\r\n]*+")
-_LINE_END: Final = re.compile(rb"\r\n?+|\n")
 # Possessive, so that the one line end CR LF is never taken for two.
 _BLOCK_END: Final = re.compile(rb"(?:\n|\r\n?+)(?:\n|\r\n?+)")
 
@@ -42,24 +41,39 @@ class SseFraming:
         self._carriage = False
         """Whether the stream ever held a CR. Most never do, and a plain search is faster than a pattern."""
         self._first = True
+        self._plain = False
+        """Past the first block and without a CR: what nearly every stream is, nearly all the time."""
         self._failure: FrameTooLarge | None = None
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames completed by `data`. Frames before one that is too large come out first; then FrameTooLarge."""
-        if (
-            not self._pending
-            and data[-2:] == b"\n\n"
-            and not self._carriage
-            and not self._first
-            and len(data) <= self._limit
-            and b"\r" not in data
-        ):
-            blocks = data.split(b"\n\n")
-            blocks.pop()
-            # An empty block, or one that begins with a newline, is an extra blank line: not worth being fast for.
-            if all(blocks) and b"\n\n\n" not in data:
-                return [_frame(block, block + b"\n\n") for block in blocks]
-        return self._feed(data)
+        if not self._plain or b"\r" in data or len(self._pending) + len(data) > self._limit:
+            return self._feed(data)
+        if self._pending:
+            return self._feed_more(data)
+        if data[:6] == b"data: " and data.find(b"\n", 6) == len(data) - 2 and data[-1:] == b"\n":
+            return [Frame(data[6:-2], "", data)]
+        blocks = data.split(b"\n\n")
+        rest = blocks.pop()
+        if not all(blocks):  # an empty one is extra blank lines: not worth being fast for
+            return self._feed(data)
+        if rest:
+            self._pending += rest
+            self._begun, self._scanned = rest != b"\n", len(rest) - 1
+        return [_frame(block) for block in blocks]
+
+    def _feed_more(self, data: bytes) -> list[Frame]:
+        """A plain stream that stopped inside a block last time."""
+        if not self._begun:
+            return self._feed(data)
+        if b"\n\n" not in data and not (data[:1] == b"\n" and self._pending[-1:] == b"\n"):
+            self._pending += data
+            self._scanned = len(self._pending) - 1
+            return []
+        whole = bytes(self._pending) + data
+        self._pending.clear()
+        self._begun, self._scanned = False, 0
+        return self.feed(whole)
 
     def close(self) -> Frame | None:
         """What was left without its blank line: half a frame, or a whole one whose provider ends without it."""
@@ -88,6 +102,7 @@ class SseFraming:
             self._pending += data[start:] if start else data
         if self._failure is None and len(self._pending) > self._limit:
             self._failure = FrameTooLarge(self._limit)
+        self._plain = not (self._carriage or self._first or self._failure)
         if self._failure is not None:
             self._pending.clear()
             if not frames:
@@ -133,21 +148,27 @@ class SseFraming:
         if self._first:
             self._first = False
             block = block.removeprefix(_BOM)
-        return _frame(block, raw)
+        return _read(block, raw)
 
 
-def _frame(block: bytes, raw: bytes) -> Frame:
-    """The frame of one block without its end. The shapes every provider sends come first."""
-    if block[:6] == b"data: " and b"\n" not in block and b"\r" not in block:
-        return Frame(block[6:], "", raw)
-    return _read(block, raw)
+def _frame(block: bytes) -> Frame:
+    """The frame of one block without CR and without its end. The two shapes nearly every provider sends come first."""
+    if block[:6] == b"data: ":
+        if block.find(b"\n", 6) < 0:
+            return Frame(block[6:], "", block + b"\n\n")
+    elif block[:7] == b"event: ":
+        at = block.find(b"\n", 7)
+        if block[at : at + 7] == b"\ndata: " and block.find(b"\n", at + 7) < 0:
+            return Frame(block[at + 7 :], block[7:at].decode("utf-8", "replace"), block + b"\n\n")
+    return _read(block, block + b"\n\n")
 
 
 def _read(block: bytes, raw: bytes) -> Frame:
     """Any block, field by field."""
     said: list[bytes] = []
     event = b""
-    for line in _LINE_END.split(block) if b"\r" in block else block.split(b"\n"):
+    lines = block.splitlines() if b"\r" in block else block.split(b"\n")
+    for line in lines:
         field, _, value = line.partition(b":")
         if field == b"data":
             said.append(value[1:] if value[:1] == b" " else value)
