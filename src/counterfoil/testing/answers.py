@@ -1,6 +1,7 @@
 """Whole answers that are not a good reply: errors, wrong pages, nothing at all; and choosers that heed the request.
 
-Rule 1. Pure, as the playbook. Error bodies are invented, their shapes are those of the dialects.
+Rule 1. Pure, as the playbook (but `in_turn` remembers its place). Error bodies are invented, their shapes are those
+of the dialects.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ __all__ = [
     "empty_answer",
     "error_answer",
     "html_answer",
+    "in_turn",
     "messages_player",
     "no_answer",
     "obliging",
@@ -127,6 +129,17 @@ def messages_player(plan: MessagesReply) -> Chooser:
     """Play `plan`, streamed or whole as the request's `stream` says."""
     streamed, whole = (replace(plan, stream=stream).script() for stream in (True, False))
     return lambda request: streamed if request.stream else whole
+
+
+def in_turn(first: Answer, *others: Answer) -> Chooser:
+    """Play these one after the other, and the last again and again: `in_turn(error_answer(429), chat_reply())`."""
+    left = [first, *others]
+
+    def choose(request: Request) -> Script:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        return answer if isinstance(answer, Script) else answer(request)
+
+    return choose
 
 
 def obliging(request: Request) -> Script:

@@ -69,9 +69,7 @@ def _scripted(plan: Callable[P, MessagesReply]) -> Callable[P, Script]:
     def build(*args: P.args, **keywords: P.kwargs) -> Script:
         return plan(*args, **keywords).script()
 
-    build.__doc__ = (
-        "`MessagesReply(...).script()`: a playable reply in the messages dialect; it takes its fields."
-    )
+    build.__doc__ = "`MessagesReply(...).script()`: a playable reply in the messages dialect; it takes its fields."
     return build
 
 
