@@ -335,7 +335,10 @@ def write_rate(rate: Rate) -> WrittenRate:
 def _check_clause(clause: object, depth: int = 0) -> None:
     if isinstance(clause, str) and clause[:1] in tuple("=^$*~") and (len(clause) > 1 or clause == "^"):
         if clause[0] == "~":
-            re.compile(clause[1:])
+            try:
+                re.compile(clause[1:])
+            except re.error as error:
+                raise ValueError(f"the pattern {clause[1:]!r}: {error}") from error
             if _REPEATED_GROUP.search(clause) or len(clause) > _NAME_LIMIT:
                 raise ValueError(f"the pattern {clause[1:]!r} may take too long")
         return
