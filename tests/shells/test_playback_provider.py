@@ -494,15 +494,32 @@ def test_a_client_that_leaves_while_the_provider_is_silent_is_noticed(
     assert before <= served.left_at <= time.monotonic()
 
 
-def test_a_client_that_leaves_after_a_large_request_is_noticed(provider: Playback) -> None:
-    provider.queue(silent_answer())
+def test_a_large_request_behind_a_held_one_is_read_and_its_hang_up_noticed(provider: Playback) -> None:
+    provider.queue(Script(steps=(Head(), *chat_reply().steps)).hold_at(0, "first"), silent_answer())
     with calling(provider) as caller:
-        caller.send({"model": "m", "messages": ["x" * (3 << 20)]})
-        provider.block_until(lambda: provider.served and provider.served[0].waiting_at == "stall")
-        caller.leave()
+        caller.send({"model": "small"})
+        caller.read_upto(b"\r\n\r\n")
+        caller.send({"model": "large", "messages": ["x" * (3 << 19)]})
+        provider.release("first")
+        provider.block_until(lambda: len(provider.served) == 2 and provider.served[1].waiting_at == "stall")
+        caller.leave_rudely()
         provider.block_until(ended(provider))
-    assert provider.served[0].ended == "client_left"
-    assert len(provider.served[0].body) > 3 << 20
+    assert [served.ended for served in provider.served] == ["completed", "client_left"]
+    assert len(provider.served[1].body) > 3 << 19
+
+
+def test_a_frame_that_the_system_refuses_is_not_on_the_list(provider: Playback) -> None:
+    """The client resets the connection after its request was read and before the loop can look at the socket."""
+    with calling(provider) as caller:
+
+        def resets(_: Request) -> Script:
+            caller.leave_rudely()
+            return chat_reply()
+
+        provider.queue(resets)
+        caller.send({})
+        provider.block_until(ended(provider))
+    assert (provider.served[0].ended, provider.served[0].frames_written) == ("client_left", 0)
 
 
 @pytest.mark.parametrize("step", [Pause(3600), Stall()], ids=["pause", "stall"])
@@ -562,13 +579,13 @@ def test_a_client_that_has_every_frame_may_leave_before_the_last_chunk(
 
 
 def test_stopping_ends_what_stands_still() -> None:
-    with running() as provider:
-        provider.queue(silent_answer())
-        with calling(provider) as caller:
+    with contextlib.ExitStack() as stack:
+        with running() as provider:
+            provider.queue(silent_answer())
+            caller = stack.enter_context(calling(provider))
             caller.send({})
             provider.block_until(lambda: provider.served)
-            served = provider.served[0]
-    assert served.ended == "stopped"
+        assert provider.served[0].ended == "stopped"
 
 
 # Delivery and framing
