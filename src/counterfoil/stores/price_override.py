@@ -52,6 +52,14 @@ __all__ = ["OVERRIDE_LIMIT", "read_override"]
 OVERRIDE_LIMIT: Final = 1024 * 1024
 """Bytes."""
 _NODES: Final = 100_000
+_DEPTH: Final = 16
+"""PyYAML's time grows with the square of the depth."""
+_DEEPER: Final[dict[type[yaml.Event], int]] = {
+    yaml.MappingStartEvent: 1,
+    yaml.SequenceStartEvent: 1,
+    yaml.MappingEndEvent: -1,
+    yaml.SequenceEndEvent: -1,
+}
 _TOP: Final = ("source", "date", "prices")
 _CONDITIONS: Final = ("from", "between")
 _MARKS: Final = {(False, False): "=", (False, True): "^", (True, False): "$", (True, True): "*"}
@@ -101,7 +109,11 @@ class _Reader:
             # wants spaces. Aliases are refused: a small file could stand for a huge one.
             flow = text.lstrip().startswith("{")
             clean = text.replace("\t", " ") if flow else text
+            depth = 0
             for count, event in enumerate(yaml.parse(clean, Loader=yaml.BaseLoader)):
+                depth += _DEEPER.get(type(event), 0)
+                if depth > _DEPTH:
+                    raise SheetError(f"{self.name}: nested too deeply")
                 if isinstance(event, yaml.AliasEvent):
                     raise SheetError(f"{self.name}: aliases (*{event.anchor}) are not read")
                 if count > _NODES:
@@ -109,8 +121,6 @@ class _Reader:
             node = yaml.compose(clean, Loader=yaml.BaseLoader)
         except yaml.YAMLError as error:
             raise SheetError(f"{self.name}: {error}") from error
-        except RecursionError as error:
-            raise SheetError(f"{self.name}: nested too deeply") from error
         if node is None:
             raise SheetError(f"{self.name}: empty")
         return node
