@@ -1,0 +1,160 @@
+"""Usage on the chat wire: a provider's object to a report, settled usage to the client's object.
+
+Rule 1: reading applies no convention. A counter is carried as the provider said it, wherever the provider put it.
+Rule 2: writing starts from what is settled. A provider's own object lends only its order and the keys we do not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from counterfoil.dialects.dialect import FinalUsage
+from counterfoil.dialects.openai_chat.schema import UNREADABLE
+from counterfoil.usage.reading import Counter, Report
+from counterfoil.usage.settle import Convention
+from counterfoil.usage.usage import Bucket, Usage
+
+__all__ = ["CONVENTION", "PLACES", "read_report", "read_timings", "write_usage"]
+
+CONVENTION: Final = Convention()
+"""Cache inside `prompt_tokens`, reasoning inside `completion_tokens`, total the sum of both (WIRE.md 1, OpenAI)."""
+
+PLACES: Final[tuple[tuple[Counter, tuple[str, ...]], ...]] = (
+    (Counter.INPUT, ("prompt_tokens",)),
+    (Counter.OUTPUT, ("completion_tokens",)),
+    (Counter.TOTAL, ("total_tokens",)),
+    (Counter.CACHE_READ, ("prompt_tokens_details", "cached_tokens")),
+    (Counter.CACHE_READ, ("prompt_token_details", "cached_tokens")),  # openai.chat/writer
+    (Counter.CACHE_READ, ("cached_tokens",)),  # openai.chat/together, openai.chat/huggingface
+    (Counter.CACHE_READ, ("prompt_cache_hit_tokens",)),  # openai.chat/deepseek
+    (Counter.CACHE_READ, ("cache_read_input_tokens",)),  # openai.chat/databricks
+    (Counter.CACHE_WRITE, ("prompt_tokens_details", "cache_write_tokens")),  # openai.chat/openrouter
+    (Counter.CACHE_WRITE, ("cache_creation_input_tokens",)),  # openai.chat/databricks, openai.chat/vercel-gateway
+    (Counter.INPUT_AUDIO, ("prompt_tokens_details", "audio_tokens")),
+    (Counter.INPUT_AUDIO, ("audio_prompt_tokens",)),  # azure.chat/azure-ai
+    (Counter.INPUT_IMAGE, ("prompt_tokens_details", "image_tokens")),
+    (Counter.REASONING, ("completion_tokens_details", "reasoning_tokens")),
+    (Counter.REASONING, ("completion_token_details", "reasoning_tokens")),  # openai.chat/writer
+    (Counter.REASONING, ("reasoning_tokens",)),  # https://docs.perplexity.ai/api-reference/chat-completions-post
+    (Counter.OUTPUT_AUDIO, ("completion_tokens_details", "audio_tokens")),
+    (Counter.OUTPUT_IMAGE, ("completion_tokens_details", "image_tokens")),  # openai.chat/openrouter
+)
+"""Where each counter is said. The first place that has a number wins; a later one fills in for it."""
+
+_LARGEST: Final = 2**53
+"""A count beyond what a JSON number holds exactly is not a count."""
+
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def read_report(raw: bytes, scope: int | None = None) -> Report | None:
+    """The report of one usage object, or None when it is null, no object, or holds no counter. Never raises."""
+    try:
+        said = _OBJECT.decode(raw)
+    except UNREADABLE:
+        return None
+    counts: dict[Counter, int | None] = {}
+    for counter, place in PLACES:
+        if counts.get(counter) is not None:
+            continue
+        inside: Any = said
+        for key in place[:-1]:
+            inside = inside.get(key) if isinstance(inside, dict) else None
+        if isinstance(inside, dict) and place[-1] in inside:
+            counts[counter] = _count(inside[place[-1]])
+    return Report(counts, scope=scope, raw=raw) if counts else None
+
+
+def read_timings(raw: bytes, scope: int | None = None) -> Report | None:
+    """The report that llama.cpp's `timings` amount to when it sent no usage object (WIRE.md 4). Never raises."""
+    try:
+        said = _OBJECT.decode(raw)
+    except UNREADABLE:
+        return None
+    cached, evaluated, predicted = (_count(said.get(key)) for key in ("cache_n", "prompt_n", "predicted_n"))
+    counts: dict[Counter, int | None] = {}
+    if evaluated is not None:
+        counts[Counter.INPUT] = (cached or 0) + evaluated
+    if cached is not None:
+        counts[Counter.CACHE_READ] = cached
+    if predicted is not None:
+        counts[Counter.OUTPUT] = predicted
+    return Report(counts, scope=scope, raw=raw) if counts else None
+
+
+def write_usage(final: FinalUsage) -> bytes:
+    """The client's usage object, or `null` when the input or the output is known to nobody.
+
+    Inclusive totals; a detail is there when somebody vouches for it; `"estimated": true` when some number is an
+    estimate. What the provider's own object has beyond that keeps its place and its value.
+    """
+    usage = final.usage
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return b"null"
+    fields = _fields(final.provider_raw)
+    fields["prompt_tokens"] = msgspec.Raw(b"%d" % usage.input_tokens)
+    fields["completion_tokens"] = msgspec.Raw(b"%d" % usage.output_tokens)
+    fields["total_tokens"] = msgspec.Raw(b"%d" % (usage.input_tokens + usage.output_tokens))
+    for key, details in (
+        ("prompt_tokens_details", _prompt_details(usage)),
+        ("completion_tokens_details", _completion_details(usage)),
+    ):
+        known = {name: count for name, count in details.items() if count is not None}
+        merged = _details(fields.get(key), known)
+        if merged:
+            fields[key] = msgspec.Raw(msgspec.json.encode(merged))
+        else:
+            fields.pop(key, None)
+    if final.estimated:
+        fields["estimated"] = msgspec.Raw(b"true")
+    return msgspec.json.encode(fields)
+
+
+def _count(value: object) -> int | None:
+    """A count of tokens, or None for null and for what cannot be one."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 <= value <= _LARGEST:
+        return None
+    return value
+
+
+def _fields(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    try:
+        return _FIELDS.decode(raw)
+    except UNREADABLE:
+        return {}
+
+
+def _prompt_details(usage: Usage) -> Mapping[str, int | None]:
+    audio = [usage.claimed(bucket) for bucket in (Bucket.INPUT_AUDIO, Bucket.CACHE_READ_AUDIO)]
+    heard = [count for count in audio if count is not None]
+    return {
+        "cached_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "audio_tokens": sum(heard) if heard else None,
+        "image_tokens": usage.claimed(Bucket.INPUT_IMAGE),
+    }
+
+
+def _completion_details(usage: Usage) -> Mapping[str, int | None]:
+    return {
+        "reasoning_tokens": usage.reasoning_tokens,
+        "audio_tokens": usage.claimed(Bucket.OUTPUT_AUDIO),
+        "image_tokens": usage.claimed(Bucket.OUTPUT_IMAGE),
+    }
+
+
+def _details(raw: msgspec.Raw | None, known: Mapping[str, int]) -> dict[str, msgspec.Raw]:
+    """The provider's details with what is settled in place of what it said of the same keys."""
+    details = _fields(raw) if raw is not None else {}
+    for name in ("cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens"):
+        if name in known:
+            details[name] = msgspec.Raw(b"%d" % known[name])
+        elif bytes(details.get(name, b"")) == b"null":
+            del details[name]
+    return details
