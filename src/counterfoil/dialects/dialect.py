@@ -27,6 +27,7 @@ __all__ = [
     "Quirks",
     "Relay",
     "ReplyFacts",
+    "RequestPeek",
     "WrittenRequest",
 ]
 
@@ -50,6 +51,17 @@ class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The output bound written when the client gave none and the dialect demands one (Anthropic)."""
     unsupported: frozenset[str] = frozenset()
     """Request fields of its dialect that the provider refuses."""
+
+
+class RequestPeek(msgspec.Struct, frozen=True):
+    """What the exchange must know of a client's request; the rest of a same-dialect request is only carried."""
+
+    model: str
+    streamed: bool = False
+    usage_asked: bool = False
+    """The client asked for the usage frame of a stream."""
+    choices: int = 1
+    user: str | None = None
 
 
 class WrittenRequest(msgspec.Struct, frozen=True):
@@ -147,6 +159,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """(model, streamed) -> the path below a provider's base URL."""
     content_type: str
     """Of a streamed reply."""
+    peek_request: Callable[[bytes], RequestPeek]
+    """A client's body -> what must be known of it. Raises RequestError."""
     read_request: Callable[[bytes], ChatRequest]
     """A client's body -> canonical. Raises RequestError."""
     write_request: Callable[[ChatRequest, str, Quirks, bool], WrittenRequest]

@@ -112,6 +112,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """Unix seconds."""
     exit: Exit
     lines: tuple[Line, ...]
+    """None when no model ran: the provider rejected the request or was never reached."""
     reading: Reading = Reading()
     delivered: Delivered | None = None
     """What estimates were made from; None when nothing had to be estimated."""
@@ -131,12 +132,13 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def usage(self) -> Usage:
-        """The sum of the lines that are billed."""
-        return total_of(line.usage for line in self.lines if not line.waived)
+        """The sum of the lines that are billed; unknown when there are none."""
+        billed = [line.usage for line in self.lines if not line.waived]
+        return total_of(billed) if billed else Usage()
 
     @property
     def cost(self) -> int | None:
-        """Picodollars; None when any billed line is unpriced."""
+        """Picodollars; None when any billed line is unpriced; 0 when no model ran."""
         total = 0
         for line in self.lines:
             if line.waived:

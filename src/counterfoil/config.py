@@ -1,0 +1,173 @@
+"""The configuration: its shape, its defaults and its bounds. Frozen values; reading a file is the driver's business.
+
+Every key a person can write is a field here, and its docstring is its documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+
+from counterfoil.dialects.dialect import MissingUsage
+
+__all__ = [
+    "ClientGone",
+    "Config",
+    "DeploymentConfig",
+    "KeysConfig",
+    "LedgerConfig",
+    "Limits",
+    "ListenConfig",
+    "Retries",
+    "RouteConfig",
+    "StaticKey",
+    "StreamUsage",
+    "Timeouts",
+]
+
+StreamUsage = Literal["when_asked", "always"]
+Fsync = Literal["interval", "always", "never"]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Bytes = Annotated[int, msgspec.Meta(ge=1024, le=1 << 31)]
+
+MEBIBYTE = 1 << 20
+
+
+class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long an attempt may take, in seconds."""
+
+    connect: Seconds = 10.0
+    first_byte: Seconds = 120.0
+    """From the request sent to the reply's first bytes."""
+    between_frames: Seconds = 60.0
+    total: Seconds = 3600.0
+    last_usage: Seconds = 2.0
+    """How long the usage is awaited once the reply has reached its end."""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How large things may be."""
+
+    body: Bytes = 32 * MEBIBYTE
+    """A client's request body; more is a 413."""
+    headers: Annotated[int, msgspec.Meta(ge=4096, le=MEBIBYTE)] = 64 * 1024
+    """A client's request line and headers together; more is a 431."""
+    frame: Bytes = 8 * MEBIBYTE
+    """One frame of a provider's stream."""
+    reply: Bytes = 64 * MEBIBYTE
+    """A provider's whole reply."""
+    nesting: Annotated[int, msgspec.Meta(ge=8, le=500)] = 100
+    """How deep a request's JSON may be nested."""
+
+
+class Retries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a failed attempt is made again. None is made once the client has a byte of the reply."""
+
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 2
+    """Attempts per deployment."""
+    backoff: Seconds = 0.5
+    """The first wait in seconds; doubled each time, with jitter."""
+    backoff_max: Seconds = 8.0
+    retry_after_max: Seconds = 30.0
+    """A provider that asks for a longer wait is left for the next deployment."""
+
+
+class ClientGone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What happens upstream when a client hangs up."""
+
+    action: Literal["cancel", "drain"] = "cancel"
+    """cancel: stop the provider and account what was delivered. drain: read on for its exact numbers."""
+    drain: Seconds = 30.0
+    """How long, at most."""
+
+
+class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something callable: a provider's model, where, with which secret."""
+
+    provider: str
+    model: str
+    base_url: str | None = None
+    api_key: str | None = None
+    """Usually `${NAME}`, taken from the environment."""
+    dialect: str | None = None
+    """When the provider speaks another one at this address."""
+    timeouts: Timeouts | None = None
+    prices: Mapping[str, Annotated[float | str, msgspec.Meta(description="USD per million tokens")]] | None = None
+    """USD per million tokens by bucket (input, cache_read, output, ...), before any table."""
+    drop: bool = False
+    """Leave out (and name in a header) what cannot be carried to another dialect, instead of refusing the request."""
+    headers: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
+
+
+class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A public model name: its deployments in order of preference, and how they are used."""
+
+    deployments: Annotated[tuple[DeploymentConfig, ...], msgspec.Meta(min_length=1, max_length=32)]
+    stream_usage: StreamUsage | None = None
+    missing_usage: MissingUsage | None = None
+    retries: Retries | None = None
+    client_gone: ClientGone | None = None
+    show_provider_model: bool = False
+    """Frames show the provider's model name instead of the one the client asked for."""
+
+
+class StaticKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A gateway key written in the configuration."""
+
+    name: str
+    secret: str
+    stream_usage: StreamUsage | None = None
+
+
+class KeysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may call. `required: false` written out accepts any bearer, also beyond loopback."""
+
+    required: bool
+    static: tuple[StaticKey, ...] = ()
+
+
+class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where and how safely the books are kept."""
+
+    path: str | None = None
+    """The SQLite file; the journal lies beside it. None: in the data directory."""
+    fsync: Fsync = "interval"
+    """never: a killed process loses nothing, a power cut may. interval: a power cut loses at most `fsync_interval`.
+    always: every record is on the disk before it counts."""
+    fsync_interval: Seconds = 0.2
+
+
+class ListenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the gateway listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 4000
+    """0: a free one."""
+    drain: Seconds = 30.0
+    """How long open exchanges may finish after SIGTERM."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    models: Mapping[str, tuple[DeploymentConfig, ...] | RouteConfig] = {}
+    """Public model names. A list of deployments is short for a route with defaults."""
+    keys: KeysConfig | None = None
+    """None: no keys; then loopback only, guarded against web pages (docs/design.md)."""
+    ledger: LedgerConfig = LedgerConfig()
+    listen: ListenConfig = ListenConfig()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    client_gone: ClientGone = ClientGone()
+    stream_usage: StreamUsage = "when_asked"
+    """always: the usage frame is sent unasked (langchain-openai with a base_url does not ask)."""
+    missing_usage: MissingUsage = "estimate"
+    """What a client is told when the provider reports no usage."""
+    prices: str | None = None
+    """A file of prices that go before the shipped table."""
+    discover: bool | None = None
+    """Find providers by their keys in the environment and on this machine. None: only when `models` is empty."""

@@ -1,0 +1,475 @@
+"""One upstream call, from its opening to its entry. No IO: commands out, answers in.
+
+Rule 1: the entry is opened before the call and closed exactly once, before the last bytes are released.
+Rule 2: every event passes the meter, and the meter alone decides what is booked.
+Rule 3: what the client sees is written by one writer, a relay where both sides speak the same dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from counterfoil.config import Limits, StreamUsage
+from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.core.event import Event, ReplyFailed
+from counterfoil.dialects.dialect import (
+    Decoder,
+    Dialect,
+    Encoder,
+    FinalUsage,
+    Quirks,
+    ReplyFacts,
+    RequestPeek,
+    WrittenRequest,
+)
+from counterfoil.exchange.command import (
+    Abort,
+    Answer,
+    Close,
+    Command,
+    Deliver,
+    Finish,
+    Head,
+    Interrupted,
+    Note,
+    Open,
+    Post,
+    Read,
+    Start,
+)
+from counterfoil.exchange.meter import Meter
+from counterfoil.exchange.route import Deployment, Route
+from counterfoil.framing.frame import Frame, FrameTooLarge, Framing
+from counterfoil.framing.whole import WholeFraming
+from counterfoil.ledger.entry import Entry, Exit, Line, Opening
+from counterfoil.usage.settle import SettledLine
+
+__all__ = ["Attempted", "Call", "Context", "attempt"]
+
+ERROR_BODY: Final = 256 * 1024
+"""How much of a provider's error answer is read, in bytes."""
+ERROR_SECONDS: Final = 10.0
+"""How long a provider may take to say what went wrong."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What one client asked for."""
+
+    exchange: str
+    route: Route
+    dialect: Dialect
+    body: bytes
+    peek: RequestPeek
+    input_estimate: int | None = None
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+    stream_usage: StreamUsage = "when_asked"
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What pure code may not take for itself: time, ids, chance, prices, limits, and what was learned of servers."""
+
+    clock: Callable[[], float]
+    """Seconds that never go back."""
+    wall: Callable[[], float]
+    """Unix seconds."""
+    new_id: Callable[[], str]
+    """Time-ordered."""
+    jitter: Callable[[], float]
+    """In [0, 1)."""
+    price: Callable[[Opening, Deployment, tuple[SettledLine, ...]], tuple[Line, ...]]
+    """Never raises; what has no known price is unpriced."""
+    limits: Limits
+    learned: set[str]
+    """Base URLs of servers that refused `stream_options`."""
+
+
+class Attempted(msgspec.Struct, frozen=True):
+    """What came of an attempt."""
+
+    entry: Entry
+    failure: Failure | None = None
+    """Why there is no whole reply; None when there is, or when nobody is left to be told."""
+    begun: bool = False
+    """The client has received bytes of the reply: no other attempt may follow."""
+    refused_stream_options: bool = False
+
+
+class _Writer(Protocol):
+    def carry(self, frame: Frame, events: Sequence[Event]) -> bytes: ...
+
+    def close(self, final: FinalUsage) -> bytes: ...
+
+    def fail(self, failure: Failure) -> bytes: ...
+
+
+class _Crossing:
+    """A writer for a client whose dialect, or whose wish to stream, differs from the provider's."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.close = encoder.close
+        self.fail = encoder.fail
+
+    def carry(self, frame: Frame, events: Sequence[Event]) -> bytes:
+        return self._encoder.encode(events)
+
+
+def attempt(call: Call, deployment: Deployment, context: Context) -> Generator[Command, Answer, Attempted]:
+    """Make one attempt. Raises RequestError before anything is opened when the provider cannot be asked this."""
+    quirks = deployment.quirks
+    if deployment.base_url in context.learned:
+        quirks = msgspec.structs.replace(quirks, stream_options=False)
+    request = _request(call, deployment, quirks)
+    running = _Running(call, deployment, quirks, context, request.dropped)
+    yield Open(running.opening, running.meter)
+    answer = yield Post(
+        deployment,
+        deployment.dialect.path(deployment.model, call.peek.streamed),
+        request.body,
+        call.peek.streamed,
+        deployment.timeouts.connect,
+        running.began + deployment.timeouts.first_byte,
+    )
+    if isinstance(answer, Interrupted):
+        return (yield from running.give_up(answer))
+    assert isinstance(answer, Head)  # noqa: S101 - what a driver answers a Post with
+    if answer.status >= 300:
+        return (yield from running.rejected(answer))
+    failure = running.expect(answer)
+    if failure is not None:
+        return (yield from running.unreadable(failure))
+    interruption = yield from running.follow()
+    return (yield from running.end(interruption))
+
+
+def _request(call: Call, deployment: Deployment, quirks: Quirks) -> WrittenRequest:
+    if deployment.dialect is call.dialect:
+        return WrittenRequest(call.dialect.patch_request(call.body, deployment.model, quirks, True))
+    canonical = call.dialect.read_request(call.body)
+    return deployment.dialect.write_request(canonical, deployment.model, quirks, deployment.drop)
+
+
+class _Running:
+    """The state of one attempt, and the parts of its walk."""
+
+    def __init__(
+        self, call: Call, deployment: Deployment, quirks: Quirks, context: Context, dropped: tuple[str, ...]
+    ) -> None:
+        self._call = call
+        self._deployment = deployment
+        self._quirks = quirks
+        self._context = context
+        self._timeouts = deployment.timeouts
+        self.began = context.clock()
+        self._quiet_since = self.began
+        self._first_byte: float | None = None
+        self._ended_at: float | None = None
+        self._gone_at: float | None = None
+        self._begun = False
+        self._status: int | None = None
+        self._headers: dict[str, str] = {"x-counterfoil-exchange": call.exchange}
+        if dropped:
+            self._headers["x-counterfoil-dropped"] = ", ".join(dropped)
+        self._streamed = call.peek.streamed
+        self._framing: Framing
+        self._decoder: Decoder
+        self._writer: _Writer
+        self.opening = Opening(
+            attempt=context.new_id(),
+            exchange=call.exchange,
+            opened=context.wall(),
+            route=call.route.name,
+            provider=deployment.provider.name,
+            model=deployment.model,
+            client_dialect=call.dialect.name,
+            provider_dialect=deployment.dialect.name,
+            key=call.key,
+            user=call.peek.user,
+            tags=call.tags,
+            streamed=call.peek.streamed,
+            input_estimate=call.input_estimate,
+            price_id=deployment.provider.price_id,
+            convention=deployment.convention,
+        )
+        self.meter = Meter(self.opening.attempt, call.input_estimate)
+        self._headers["x-counterfoil-attempt"] = self.opening.attempt
+
+    # ---- the head
+
+    def rejected(self, head: Head) -> Generator[Command, Answer, Attempted]:
+        """The provider answered an error status, or a redirect, which is never followed."""
+        self._status = head.status
+        body = b""
+        deadline = self._context.clock() + ERROR_SECONDS
+        while len(body) < ERROR_BODY:
+            answer = yield Read(deadline)
+            if not isinstance(answer, bytes) or not answer:
+                break
+            body += answer
+        yield Abort()
+        if head.status < 400:
+            failure = Failure(
+                FailureKind.BAD_REPLY,
+                f"The provider answered with a redirect ({head.status}), which is not followed. Check its base_url.",
+                Fault.PROVIDER,
+                502,
+                provider_status=head.status,
+            )
+        else:
+            failure = self._deployment.dialect.read_failure(head.status, head.headers, body[:ERROR_BODY])
+        self.meter.provider_id = head.headers.get("request-id") or head.headers.get("x-request-id")
+        entry = self._entry(Exit.REJECTED, detail=failure.kind.value)
+        yield Close(entry)
+        refused = head.status in (400, 422) and self._quirks.stream_options and b"stream_options" in body
+        return Attempted(entry, failure, refused_stream_options=refused)
+
+    def expect(self, head: Head) -> Failure | None:
+        """Prepare to read the reply this head announces; a failure when it announces none."""
+        self._status = head.status
+        call, dialect = self._call, self._deployment.dialect
+        kind = head.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in ("text/html", "application/xhtml+xml"):
+            return Failure(
+                FailureKind.BAD_REPLY,
+                "The provider answered with a web page instead of a reply. Check its base_url.",
+                Fault.PROVIDER,
+                502,
+                provider_status=head.status,
+            )
+        # A server may ignore the wish to stream, or the wish not to: its content type says what it sends.
+        streamed = self._streamed = kind == dialect.content_type or (call.peek.streamed and kind != "application/json")
+        limits = self._context.limits
+        self._framing = dialect.framing(limits.frame) if streamed else WholeFraming(limits.reply)
+        self._decoder = dialect.decoder(streamed, call.peek.choices, self._quirks)
+        facts = ReplyFacts(
+            id=f"chatcmpl-{self.opening.attempt}",
+            created=int(self.opening.opened),
+            model=self._deployment.model if call.route.show_provider_model else call.peek.model,
+            streamed=call.peek.streamed,
+            usage_asked=call.peek.streamed and (call.peek.usage_asked or call.stream_usage == "always"),
+            choices=call.peek.choices,
+            input_estimate=call.input_estimate,
+        )
+        if dialect is call.dialect and streamed == call.peek.streamed:
+            self._writer = dialect.relay(facts, self._quirks)
+        else:
+            self._writer = _Crossing(call.dialect.encoder(facts))
+        return None
+
+    def unreadable(self, failure: Failure) -> Generator[Command, Answer, Attempted]:
+        """The provider answered 200 with something that is not a reply."""
+        yield Abort()
+        entry = self._entry(Exit.FAILED, detail=failure.kind.value)
+        yield Close(entry)
+        return Attempted(entry, failure)
+
+    # ---- the reply
+
+    def follow(self) -> Generator[Command, Answer, Interrupted | None]:
+        """Follow the reply: bytes to frames to events, past the meter, to the client. Returns what interrupted it."""
+        decoder = self._decoder
+        while not decoder.done and self.meter.failure is None:
+            answer = yield Read(self._deadline())
+            if isinstance(answer, Interrupted):
+                if self._goes_on(answer):
+                    continue
+                return answer
+            assert isinstance(answer, bytes)  # noqa: S101 - what a driver answers a Read with
+            if not answer:
+                out = self._last_frame()
+            else:
+                self._quiet_since = self._context.clock()
+                if self._first_byte is None:
+                    self._first_byte = self._quiet_since
+                out = self._take(answer)
+            if self.meter.news:
+                note = self.meter.progress(self._context.wall())
+                if note is not None:
+                    yield Note(note)
+            if out:
+                interruption = yield from self._deliver(out)
+                if interruption is not None and not self._goes_on(interruption):
+                    return interruption
+            if not answer:
+                return None
+        return None
+
+    def _take(self, data: bytes) -> bytes:
+        try:
+            frames = self._framing.feed(data)
+        except FrameTooLarge as error:
+            self.meter.failure = _bad_reply(f"The provider sent {error}.")
+            return b""
+        if len(frames) == 1:
+            return self._pass(frames[0])
+        return b"".join([self._pass(frame) for frame in frames])
+
+    def _pass(self, frame: Frame) -> bytes:
+        if self.meter.failure is not None:
+            return b""
+        events = self._decoder.feed(frame)
+        self.meter.see(events)
+        if self._ended_at is None and self._decoder.ended:
+            self._ended_at = self._quiet_since
+        return self._writer.carry(frame, events)
+
+    def _last_frame(self) -> bytes:
+        """At the end of the bytes: a frame that lacks only its end is a frame; half of one is a cut."""
+        out = b""
+        frame = self._framing.close()
+        if frame is not None and not self._decoder.done:
+            events = self._decoder.feed(frame)
+            if not (self._streamed and any(_unreadable(event) for event in events)):
+                self.meter.see(events)
+                out = self._writer.carry(frame, events)
+        events = self._decoder.close()
+        self.meter.see(events)
+        return out
+
+    def _deliver(self, data: bytes) -> Generator[Command, Answer, Interrupted | None]:
+        if self._gone_at is not None:
+            return None
+        if not self._begun:
+            self._begun = True
+            yield Start(200, self._reply_headers())
+        answer = yield Deliver(data, self.began + self._timeouts.total)
+        return answer if isinstance(answer, Interrupted) else None
+
+    def _goes_on(self, interruption: Interrupted) -> bool:
+        """Whether the provider is still read although the client has hung up."""
+        if interruption.exit is not Exit.CLIENT_GONE or self._gone_at is not None:
+            return False
+        self._gone_at = self._context.clock()
+        return self._decoder.ended or self._call.route.client_gone.action == "drain"
+
+    def _deadline(self) -> float:
+        timeouts = self._timeouts
+        quiet = timeouts.between_frames if self._first_byte is not None else timeouts.first_byte
+        deadline = min(self._quiet_since + quiet, self.began + timeouts.total)
+        if self._ended_at is not None:
+            return min(deadline, self._ended_at + timeouts.last_usage)
+        if self._gone_at is not None:
+            return min(deadline, self._gone_at + self._call.route.client_gone.drain)
+        return deadline
+
+    # ---- the end
+
+    def end(self, interruption: Interrupted | None) -> Generator[Command, Answer, Attempted]:
+        """Close the entry, then release the last bytes."""
+        ended = self._decoder.ended
+        if self.meter.failure is not None:
+            return (yield from self._failed(Exit.FAILED, self.meter.failure))
+        if not ended:
+            if interruption is not None:
+                return (yield from self.give_up(interruption))
+            return (yield from self._failed(Exit.TRUNCATED, _CUT))
+        yield Finish() if interruption is None else Abort()
+        entry = self._entry(Exit.COMPLETED, ended=True)
+        final, failure = self._final(entry)
+        last = self._writer.fail(failure) if failure is not None else self._writer.close(final)
+        yield Close(entry)
+        if self._gone_at is not None:
+            return Attempted(entry, begun=True)
+        if failure is not None and not self._begun:
+            return Attempted(entry, failure, begun=True)
+        if not self._begun:
+            yield Start(200, self._reply_headers())
+        yield Deliver(last, self.began + self._timeouts.total, last=True)
+        return Attempted(entry, failure, begun=True)
+
+    def give_up(self, interruption: Interrupted) -> Generator[Command, Answer, Attempted]:
+        """Something between provider and client ended the attempt."""
+        exit_ = Exit.CLIENT_GONE if self._gone_at is not None else interruption.exit
+        return (yield from self._failed(exit_, _failure_of(interruption), interruption.detail))
+
+    def _failed(self, exit_: Exit, failure: Failure, detail: str = "") -> Generator[Command, Answer, Attempted]:
+        yield Abort()
+        ended = self._ended_at is not None
+        entry = self._entry(exit_, ended=ended, detail=detail or failure.kind.value)
+        yield Close(entry)
+        if exit_ is Exit.CLIENT_GONE:
+            return Attempted(entry, begun=True)
+        if self._begun:
+            yield Deliver(self._writer.fail(failure), self.began + self._timeouts.total, last=True)
+        return Attempted(entry, failure, begun=self._begun)
+
+    def _final(self, entry: Entry) -> tuple[FinalUsage, Failure | None]:
+        """What the client is told of usage, or the failure an operator asked for when nobody reported any."""
+        raw = self.meter.reading.raw
+        final = FinalUsage(entry.usage, entry.usage.estimated, raw[-1] if raw else b"")
+        if self.meter.reading.reports:
+            return final, None
+        match self._call.route.missing_usage:
+            case "estimate":
+                return final, None
+            case "null":
+                return FinalUsage(None), None
+            case "error":
+                return final, _NO_USAGE
+
+    def _entry(self, exit_: Exit, *, ended: bool = False, detail: str | None = None) -> Entry:
+        context = self._context
+        # A provider that rejected the request, or was never reached, ran no model: nothing is guessed or billed.
+        ran = exit_ is not Exit.REJECTED and (exit_ is not Exit.LOST or self._status is not None)
+        settlement = self.meter.settle(self._deployment.convention, ended=ended, estimate=ran)
+        return Entry(
+            opening=self.opening,
+            closed=context.wall(),
+            exit=exit_,
+            lines=context.price(self.opening, self._deployment, settlement.lines) if ran else (),
+            reading=self.meter.reading,
+            delivered=self.meter.delivered if ran and settlement.usage.estimated else None,
+            finality=settlement.finality,
+            discrepancies=settlement.discrepancies,
+            provider_total=settlement.provider_total,
+            lower_bound=settlement.lower_bound,
+            status=self._status,
+            detail=detail,
+            first_byte_ms=None if self._first_byte is None else (self._first_byte - self.began) * 1e3,
+            total_ms=(context.clock() - self.began) * 1e3,
+            provider_id=self.meter.provider_id,
+        )
+
+    def _reply_headers(self) -> Mapping[str, str]:
+        if self._call.peek.streamed:
+            return {**self._headers, "content-type": self._call.dialect.content_type, "cache-control": "no-store"}
+        return {**self._headers, "content-type": "application/json"}
+
+
+_CUT: Final = Failure(FailureKind.BAD_REPLY, "The provider's reply ended before it was complete.", Fault.PROVIDER, 502)
+_NO_USAGE: Final = Failure(
+    FailureKind.BAD_REPLY,
+    "The provider reported no usage, and this gateway is set to refuse such replies (missing_usage: error).",
+    Fault.PROVIDER,
+    502,
+)
+_INTERRUPTIONS: Final[Mapping[Exit, Failure]] = {
+    Exit.LOST: Failure(
+        FailureKind.CONNECTION, "The connection to the provider could not be made or broke.", Fault.NETWORK, 502
+    ),
+    Exit.TRUNCATED: _CUT,
+    Exit.TIMED_OUT: Failure(FailureKind.TIMED_OUT, "The provider took too long to answer.", Fault.PROVIDER, 504),
+    Exit.SHUTDOWN: Failure(
+        FailureKind.UNAVAILABLE, "The gateway is shutting down. Send the request again.", Fault.GATEWAY, 503
+    ),
+    Exit.CLIENT_GONE: Failure(FailureKind.CONNECTION, "The client hung up.", Fault.CLIENT, 499),
+}
+
+
+def _failure_of(interruption: Interrupted) -> Failure:
+    failure = _INTERRUPTIONS[interruption.exit]
+    if not interruption.detail:
+        return failure
+    return msgspec.structs.replace(failure, message=f"{failure.message} ({interruption.detail})")
+
+
+def _bad_reply(message: str) -> Failure:
+    return Failure(FailureKind.BAD_REPLY, message, Fault.PROVIDER, 502)
+
+
+def _unreadable(event: Event) -> bool:
+    return isinstance(event, ReplyFailed) and event.failure.kind is FailureKind.BAD_REPLY

@@ -1,0 +1,71 @@
+"""One client call, start to end: attempts in the order the route says, until the client has its reply or its error.
+
+Rule 1: each attempt has its own entry.
+Rule 2: no new attempt after the client has received a byte of the reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from counterfoil.core.error import Failure, FailureKind, Fault, RequestError
+from counterfoil.exchange.attempt import Attempted, Call, Context, attempt
+from counterfoil.exchange.command import Answer, Command, Deliver, Interrupted, Outcome, Start, Steps, Wait
+from counterfoil.exchange.retry import Plan, judge
+from counterfoil.exchange.route import Deployment
+from counterfoil.ledger.entry import Entry, Exit
+from counterfoil.ledger.store import BooksUnavailable
+
+__all__ = ["answer_failure", "exchange"]
+
+_STOP = Plan("stop")
+
+
+def exchange(call: Call, context: Context) -> Steps:
+    """The whole life of one client call."""
+    entries: list[Entry] = []
+    failure = Failure(FailureKind.NOT_FOUND, f"The route {call.route.name!r} has no deployments.", Fault.GATEWAY, 500)
+    for deployment in call.route.deployments:
+        made = 0
+        plan = Plan("retry")
+        while plan.verdict == "retry":
+            if plan.wait and isinstance((yield Wait(plan.wait)), Interrupted):
+                return Outcome(tuple(entries))
+            made += 1
+            try:
+                result = yield from attempt(call, deployment, context)
+            except RequestError as error:
+                failure = error.failure
+                plan = Plan("next")  # another deployment may speak the client's dialect
+                continue
+            except BooksUnavailable as error:
+                failure, plan = error.failure, _STOP
+                continue
+            entries.append(result.entry)
+            if result.failure is None or (result.begun and result.entry.exit is not Exit.COMPLETED):
+                return Outcome(tuple(entries), result.failure)
+            failure = result.failure
+            made, plan = _after(result, deployment, made, call, context)
+        if plan.verdict == "stop":
+            break
+    yield from answer_failure(call, context, failure)
+    return Outcome(tuple(entries), failure)
+
+
+def _after(result: Attempted, deployment: Deployment, made: int, call: Call, context: Context) -> tuple[int, Plan]:
+    """What follows a failed attempt: how many count as made, and the plan."""
+    if result.failure is None or result.begun or result.entry.exit is Exit.SHUTDOWN:
+        return made, _STOP
+    if result.refused_stream_options and deployment.base_url not in context.learned:
+        context.learned.add(deployment.base_url)
+        return made - 1, Plan("retry")
+    return made, judge(result.failure, made, call.route.retries, context.jitter())
+
+
+def answer_failure(call: Call, context: Context, failure: Failure) -> Generator[Command, Answer, None]:
+    """Tell the client, in its dialect, what went wrong and whose fault it was."""
+    headers = {"content-type": "application/json", "x-counterfoil-exchange": call.exchange}
+    if failure.retry_after is not None:
+        headers["retry-after"] = f"{failure.retry_after:g}"
+    yield Start(failure.status, headers)
+    yield Deliver(call.dialect.write_failure(failure), context.clock() + 30.0, last=True)

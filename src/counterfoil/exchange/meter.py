@@ -1,0 +1,129 @@
+"""What one attempt amounts to while it runs: its reading, and what was seen of its reply.
+
+The meter sees every event exactly once, in order, whether the reply is relayed or crosses dialects. It keeps counts,
+never content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from counterfoil.core.error import Failure
+from counterfoil.core.estimate import Tally
+from counterfoil.core.event import (
+    ChoiceFinished,
+    Event,
+    LogprobsGiven,
+    OpaqueGiven,
+    ReasoningDelta,
+    ReasoningSigned,
+    RedactedReasoningGiven,
+    RefusalDelta,
+    ReplyFailed,
+    ReplyStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+    UsageReported,
+)
+from counterfoil.ledger.entry import Progress
+from counterfoil.usage.reading import NO_READING, Counter, Reading
+from counterfoil.usage.settle import Convention, Delivered, Settlement, settle
+
+__all__ = ["Meter"]
+
+
+class Meter:
+    """Counts one attempt. Not frozen: it is the one place where an attempt's state lives."""
+
+    __slots__ = (
+        "_at_report",
+        "_hidden",
+        "_input",
+        "_noted",
+        "_reasoning",
+        "_spoken",
+        "attempt",
+        "failure",
+        "news",
+        "provider_id",
+        "reading",
+    )
+
+    def __init__(self, attempt: str, input_estimate: int | None) -> None:
+        self.attempt = attempt
+        self.reading: Reading = NO_READING
+        self.failure: Failure | None = None
+        """The reply's own failure, when an error frame said one."""
+        self.provider_id: str | None = None
+        self.news = False
+        """The first report came and nobody has noted it yet."""
+        self._input = input_estimate
+        self._spoken: dict[int, Tally] = {}
+        self._reasoning = Tally()
+        self._at_report: int | None = None
+        self._hidden = False
+        self._noted: tuple[int, int] = (0, 0)
+
+    def see(self, events: Sequence[Event]) -> None:
+        """Count these events."""
+        for event in events:
+            match event:
+                case TextDelta(text=text, choice=choice) | RefusalDelta(text=text, choice=choice):
+                    self._add(text, choice)
+                case ToolArgumentsDelta(arguments=text, choice=choice):
+                    self._add(text, choice)
+                case ReasoningDelta(text=text, choice=choice):
+                    self._reasoning.add(text)
+                    self._spoken.setdefault(choice, Tally())
+                case ToolCallStarted(name=name, choice=choice):
+                    self._add(name, choice)
+                case UsageReported(report=report):
+                    self.news = self.news or not self.reading.reports
+                    self.reading = self.reading.join(report)
+                    if report.counts.get(Counter.OUTPUT) is not None and Counter.OUTPUT not in report.provisional:
+                        self._at_report = self._seen
+                case ReplyStarted(id=reply_id):
+                    self.provider_id = reply_id or self.provider_id
+                case RedactedReasoningGiven():
+                    self._hidden = True
+                case ReplyFailed(failure=failure):
+                    self.failure = failure
+                case ReasoningSigned() | LogprobsGiven() | OpaqueGiven() | ChoiceFinished():
+                    pass
+
+    @property
+    def delivered(self) -> Delivered:
+        """What was seen so far."""
+        per_choice = {choice: tally.tokens for choice, tally in self._spoken.items()}
+        return Delivered(
+            input=self._input,
+            output=sum(per_choice.values()),
+            reasoning=self._reasoning.tokens,
+            since_report=None if self._at_report is None else self._seen - self._at_report,
+            choices=frozenset(per_choice),
+            per_choice=per_choice if len(per_choice) > 1 else {},
+            hidden=self._hidden,
+        )
+
+    def progress(self, at: float) -> Progress | None:
+        """A note of where things stand at `at` (Unix seconds), or None when nothing changed since the last one."""
+        state = (self.reading.reports, self._seen)
+        if state == self._noted:
+            return None
+        self._noted, self.news = state, False
+        return Progress(self.attempt, at, self.reading, self.delivered)
+
+    def settle(self, convention: Convention, *, ended: bool, estimate: bool = True) -> Settlement:
+        """Settle the attempt. With `estimate` false the unknown stays unknown."""
+        return settle(self.reading, convention, ended=ended, delivered=self.delivered if estimate else None)
+
+    @property
+    def _seen(self) -> int:
+        return self._reasoning.tokens + sum(tally.tokens for tally in self._spoken.values())
+
+    def _add(self, text: str, choice: int) -> None:
+        tally = self._spoken.get(choice)
+        if tally is None:
+            tally = self._spoken[choice] = Tally()
+        tally.add(text)

@@ -1,0 +1,47 @@
+"""A route: a public model name and the deployments that serve it, in order, with a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from counterfoil.config import ClientGone, Retries, StreamUsage, Timeouts
+from counterfoil.dialects.dialect import Dialect, MissingUsage, Quirks
+from counterfoil.providers.provider import Provider
+from counterfoil.usage.settle import Convention
+
+__all__ = ["Deployment", "Route"]
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """Something callable. Holds no secret: `secret` names one, and only the transport can look it up."""
+
+    provider: Provider
+    model: str
+    dialect: Dialect
+    base_url: str
+    convention: Convention
+    quirks: Quirks = Quirks()
+    secret: str | None = None
+    """The name under which the transport finds the secret."""
+    timeouts: Timeouts = Timeouts()
+    drop: bool = False
+    headers: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
+    prices: Mapping[str, int] | None = None
+    """Picodollars per token by bucket, from the configuration."""
+    known: bool = True
+    """False: a server nobody described; its quirks are learned."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """What a client's model name stands for."""
+
+    name: str
+    deployments: tuple[Deployment, ...]
+    stream_usage: StreamUsage = "when_asked"
+    missing_usage: MissingUsage = "estimate"
+    retries: Retries = Retries()
+    client_gone: ClientGone = ClientGone()
+    show_provider_model: bool = False
