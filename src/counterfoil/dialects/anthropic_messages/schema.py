@@ -1,0 +1,124 @@
+"""The JSON of the Anthropic messages wire, as far as it is read.
+
+Rule 1: what is only carried stays `Raw`. What is not named here is not lost: whoever reads a shape keeps its bytes.
+Rule 2: reading is lenient where a provider writes (absent, null and unknown are fine) and strict where a client does.
+
+https://platform.claude.com/docs/en/api/messages and .../build-with-claude/streaming
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+__all__ = [
+    "NO_RAW",
+    "UNREADABLE",
+    "Block",
+    "Delta",
+    "ErrorBody",
+    "MessageBody",
+    "StreamFrame",
+    "encode",
+    "fields_of",
+    "given",
+    "read",
+]
+
+NO_RAW: Final = msgspec.Raw()
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What reading bytes that are not the expected JSON can raise (bad UTF-8 and deep nesting included)."""
+
+_ENCODER: Final = msgspec.json.Encoder()
+_Shape = TypeVar("_Shape")
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """`delta` of content_block_delta and of message_delta. All delta types share this one shape."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    partial_json: str | None = None
+    citation: msgspec.Raw = NO_RAW
+    content: msgspec.Raw = NO_RAW
+    """compaction_delta (recorded: pydantic-ai compaction-usage-with-cache)."""
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class StreamFrame(msgspec.Struct, frozen=True):
+    """One streamed frame of any type; a whole message too, for a provider that answers one where a stream was asked."""
+
+    type: str = ""
+    index: int | None = None
+    message: msgspec.Raw = NO_RAW
+    content_block: msgspec.Raw = NO_RAW
+    delta: msgspec.Raw = NO_RAW
+    usage: msgspec.Raw = NO_RAW
+    error: msgspec.Raw = NO_RAW
+
+
+class Block(msgspec.Struct, frozen=True):
+    """One content block of a reply, of any type."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = NO_RAW
+    citations: tuple[msgspec.Raw, ...] | None = None
+
+
+class MessageBody(msgspec.Struct, frozen=True):
+    """A whole message, and the head of a streamed one."""
+
+    type: str = ""
+    id: str | None = None
+    model: str | None = None
+    content: tuple[msgspec.Raw, ...] | None = None
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    usage: msgspec.Raw = NO_RAW
+    error: msgspec.Raw = NO_RAW
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """`error` of an error answer or an error frame."""
+
+    type: str | None = None
+    message: str | None = None
+
+
+_READERS: Final[Mapping[type[Any], msgspec.json.Decoder[Any]]] = {
+    shape: msgspec.json.Decoder(shape) for shape in (Delta, StreamFrame, Block, MessageBody, ErrorBody)
+}
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def read(data: bytes | msgspec.Raw, shape: type[_Shape]) -> _Shape:
+    """`data` as one of the shapes above. Raises one of `UNREADABLE`."""
+    found: _Shape = _READERS[shape].decode(data)
+    return found
+
+
+def fields_of(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """The fields of a JSON object, in order, values word for word. Raises one of `UNREADABLE`."""
+    return _FIELDS.decode(data)
+
+
+def given(raw: msgspec.Raw) -> bool:
+    """Whether a field was there with a value other than null."""
+    said = bytes(raw)
+    return bool(said) and said != b"null"
+
+
+def encode(value: object) -> bytes:
+    """JSON without white space; `Raw` goes in word for word."""
+    return _ENCODER.encode(value)
