@@ -20,6 +20,7 @@ from counterfoil.ledger.price import (
     format_rate,
     format_usd,
     free_price,
+    own_price,
     read_rate,
 )
 from counterfoil.ledger.price_table import (
@@ -487,3 +488,35 @@ def test_unknown_names_bring_the_nearest_listed_ones() -> None:
     assert all(name.startswith("anthropic/") for name in SHIPPED.nearest("claude-sonet-4-5", "anthropic"))
     assert SHIPPED.nearest("claude-sonet-4-5", "anthropic")
     assert SHIPPED.nearest("zzzzzzzzzzzzzzzz") == ()
+
+
+def test_what_was_found_in_a_context_is_kept_within_a_bound() -> None:
+    table = PriceTable([sheet_of(row("=a", variants=[VariantRow({"tier": "1"}, {"input": "9"}, "2026-11-01")]))])
+    for number in range(100):
+        assert table.find("seller", "a", NOW, {"tier": str(number)}) is not None
+    found = table._found["seller", "a"]
+    assert found is not None
+    assert len(found.kept) <= 32
+    before, after = (table.find("seller", "a", at(day), {"tier": "1"}) for day in ("2026-10-31", "2026-11-01"))
+    assert before is not None
+    assert after is not None
+    assert (before.rates[Bucket.INPUT], after.rates[Bucket.INPUT]) == (Rate(read_rate("1")), Rate(read_rate("9")))
+
+
+# --- a deployment's own price
+
+
+def test_a_configured_rate_is_what_the_operator_wrote() -> None:
+    price = own_price("seller", "m", {"input": 0.1, "cache_read": "0.025", "output": 1e-05}, date="2026-11-22")
+    assert {str(bucket): format_rate(rate.base) for bucket, rate in price.rates.items()} == {
+        "input": "0.1",
+        "cache_read": "0.025",
+        "output": "0.00001",
+    }
+    assert price.priced_by.source == "configuration"
+
+
+@pytest.mark.parametrize("rates", [{"inptu": 1}, {"input": -1}, {"input": float("nan")}, {"input": "free"}])
+def test_a_configured_rate_that_is_none_is_named(rates: dict[str, str | int | float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(rates))):
+        own_price("seller", "m", rates, date="2026-11-22")

@@ -15,11 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Final
 
 import msgspec
 
+from counterfoil.ledger.entry import PricedBy
 from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Bucket
 
 __all__ = [
@@ -28,12 +30,12 @@ __all__ = [
     "Cost",
     "CostLine",
     "Price",
-    "PricedBy",
     "Rate",
     "cost_of",
     "format_rate",
     "format_usd",
     "free_price",
+    "own_price",
     "read_rate",
 ]
 
@@ -41,6 +43,8 @@ PICODOLLARS_PER_DOLLAR: Final = 10**12
 TOKENS_PER_RATE: Final = 10**6
 """A rate is for this many tokens, as price lists write it."""
 
+_NOBODY: Final = PricedBy(source="", date="")
+"""Where no price is known; its notes say why."""
 _LARGEST_AMOUNT: Final = 2**63 - 1
 """What a 64-bit column holds: about 9.2 million dollars for one line."""
 _WRITTEN_RATE: Final = re.compile(r"(\d{1,7})(?:\.(\d{1,12}))?", re.ASCII)
@@ -131,7 +135,7 @@ class Price:
         notes = self.notes
         if _FEE_ON_EVERY_REQUEST in self.excluded:
             notes = (*notes, "the list has a fee per request, which is left out")
-        return PricedBy(source=self.source, date=self.date, provider=self.provider, model=self.model, notes=notes)
+        return PricedBy(source=self.source, date=self.date, model=self.model, notes=notes)
 
 
 class CostLine(msgspec.Struct, frozen=True, gc=False):
@@ -149,28 +153,36 @@ class CostLine(msgspec.Struct, frozen=True, gc=False):
     note: str | None = None
 
 
-class PricedBy(msgspec.Struct, frozen=True):
-    """Whose price it was; all None when no price was known."""
-
-    source: str | None = None
-    date: str | None = None
-    provider: str | None = None
-    model: str | None = None
-    notes: tuple[str, ...] = ()
-
-
 class Cost(msgspec.Struct, frozen=True):
-    """Picodollars, or None for unpriced; how they came about, by bucket; and who says so."""
+    """Picodollars, or None for unpriced; how they came about, by bucket; and who says so, or why nobody does."""
 
     amount: int | None
-    lines: tuple[CostLine, ...] = ()
-    priced_by: PricedBy = PricedBy()
+    lines: tuple[CostLine, ...]
+    priced_by: PricedBy
 
 
 def free_price(provider: str, model: str, *, date: str = "", source: str = "local") -> Price:
     """A price of 0 for every token: a model on one's own machine."""
     nothing = Rate(0)
     return Price(provider, model, {Bucket.INPUT: nothing, Bucket.OUTPUT: nothing}, date, source)
+
+
+def own_price(
+    provider: str, model: str, rates: Mapping[str, str | int | float], *, date: str, source: str = "configuration"
+) -> Price:
+    """The price a deployment's own configuration states, in dollars per million tokens by bucket.
+
+    A float stands for its shortest decimal writing, which is what the operator wrote. Raises ValueError naming the
+    bucket that is unknown or the rate that is not one.
+    """
+    read: dict[Bucket, Rate] = {}
+    for name, rate in rates.items():
+        try:
+            text = rate if isinstance(rate, str) else format(Decimal(str(rate)), "f")
+            read[Bucket(name)] = Rate(read_rate(text))
+        except ValueError as error:
+            raise ValueError(f"{name}: {rate}: {error}") from error
+    return Price(provider, model, read, date, source)
 
 
 def cost_of(usage: Mapping[Bucket, int], price: Price | None, *, waived: bool = False) -> Cost:
@@ -261,11 +273,12 @@ def _half_even(whole: int, rest: int) -> int:
 
 def _waived(usage: Mapping[Bucket, int], price: Price | None) -> Cost:
     lines = tuple(CostLine(bucket, tokens, None, 0, "waived") for bucket, tokens in usage.items() if tokens)
-    return Cost(0, lines, price.priced_by if price is not None else PricedBy(notes=("waived",)))
+    known = _NOBODY if price is None else price.priced_by
+    return Cost(0, lines, msgspec.structs.replace(known, notes=(*known.notes, "waived")))
 
 
 def _unpriced(price: Price | None, note: str) -> Cost:
-    known = price.priced_by if price is not None else PricedBy()
+    known = _NOBODY if price is None else price.priced_by
     return Cost(None, (), msgspec.structs.replace(known, notes=(*known.notes, note)))
 
 

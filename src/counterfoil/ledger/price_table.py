@@ -43,6 +43,7 @@ __all__ = [
 SHEET_VERSION: Final = 1
 _NAME_LIMIT: Final = 256
 _KEPT: Final = 4096
+_KEPT_CONTEXTS: Final = 32
 _DAY: Final = 86_400
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _LATEST: Final = 253_402_300_800
@@ -128,13 +129,24 @@ class _Variant(msgspec.Struct, frozen=True):
 class _Found(msgspec.Struct, frozen=True):
     windows: tuple[_Window, ...]
     variants: tuple[_Variant, ...]
+    kept: dict[tuple[object, ...], Price]
+    """Prices in contexts, by window, day and context; bounded."""
 
     def price(self, at: float, context: Mapping[str, str] | None) -> Price | None:
-        window = self.windows[self.place(at)]
-        if window.price is None or not isinstance(context, Mapping):
-            return window.price
+        place = self.place(at)
+        price = self.windows[place].price
+        if price is None or not isinstance(context, Mapping):
+            return price
         said = {key: value for key, value in context.items() if isinstance(key, str) and isinstance(value, str)}
-        return self._in_context(window.price, at // _DAY, said) if said else window.price
+        if not said:
+            return price
+        key = (place, at // _DAY, *said.items())
+        kept = self.kept.get(key)
+        if kept is None:
+            if len(self.kept) >= _KEPT_CONTEXTS:
+                self.kept.clear()
+            kept = self.kept[key] = self._in_context(price, at // _DAY, said)
+        return kept
 
     def place(self, at: float) -> int:
         """Which window is in force: the last that applies, else the first."""
@@ -153,9 +165,9 @@ class _Found(msgspec.Struct, frozen=True):
         notes = tuple(
             f"{key}={value}"[:60] + ("" if key in listed else ": no price of its own is listed, standard rates")
             for key, value in sorted(context.items())
-            if key in listed or value not in _ORDINARY
+            if value not in _ORDINARY
         )
-        if not notes:
+        if not notes and not rates:
             return price
         return Price(
             price.provider,
@@ -372,6 +384,7 @@ def _read(provider: str, sheet: Sheet, owner: str, row: ModelRow) -> _Found:
     return _Found(
         tuple(windows),
         tuple(_Variant(variant.when, _rates(variant.rates), _day(variant.since)) for variant in variants),
+        {},
     )
 
 
