@@ -1,8 +1,8 @@
 """A child without a model that keeps the same bargain with its parent as the real one, and misbehaves as it is told.
 
 `local_stand_in.py HOW DIRECTORY`: each start leaves one file in DIRECTORY, named by its process id.
-HOW is one of: works, dies, hangs, babbles (an answer that is not JSON). A ready one that is asked for /blurt writes the
-text of a request and a crash to standard error, and dies.
+HOW is one of: works, dies, hangs, deaf (hangs, and does not hear its parent hang up), babbles (an answer that is not
+JSON). A ready one that is asked for /blurt writes the text of a request and a crash to standard error, and dies.
 """
 
 import http.server
@@ -53,8 +53,9 @@ def main() -> None:
     if how == "babbles":
         sys.stdout.write("hello\n")
         sys.stdout.flush()
-    threading.Thread(target=_watch, daemon=True).start()
-    if how in {"hangs", "babbles"}:
+    if how != "deaf":
+        threading.Thread(target=_watch, daemon=True).start()
+    if how in {"hangs", "deaf", "babbles"}:
         threading.Event().wait()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     sys.stdout.write(json.dumps({"port": server.server_port}) + "\n")
