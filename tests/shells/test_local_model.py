@@ -332,9 +332,17 @@ def test_concurrent_calls_start_one_child_and_each_start_has_its_own_key(tmp_pat
 def test_the_child_outlives_the_thread_and_the_loop_that_asked_for_it(tmp_path: Path, engines: list[Engine]) -> None:
     engine = _stand_in("works", tmp_path)
     engines.append(engine)
-    thread = threading.Thread(target=lambda: asyncio.run(engine.ensure()))
+    asked: list[int] = []
+
+    def ask() -> None:
+        asked.append(threading.get_native_id())
+        asyncio.run(engine.ensure())
+
+    thread = threading.Thread(target=ask)
     thread.start()
     thread.join()
+    # join() returns a little before the kernel's thread is gone, and it is that one whose end would kill the child.
+    assert _until(lambda: not Path(f"/proc/self/task/{asked[0]}").exists())
     address = engine.ensure_blocking()
     with urllib.request.urlopen(address.base_url.removesuffix("/v1") + "/health", timeout=5) as reply:
         assert reply.status == 200
