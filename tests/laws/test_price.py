@@ -23,18 +23,17 @@ from counterfoil.ledger.price import (
     own_price,
     read_rate,
 )
-from counterfoil.ledger.price_table import (
+from counterfoil.ledger.price_sheet import (
     ModelRow,
-    PriceTable,
     ProviderRow,
     Sheet,
     SheetError,
     VariantRow,
     WindowRow,
-    check_sheet,
     matches,
     read_sheet,
 )
+from counterfoil.ledger.price_table import PriceTable, check_sheet
 from counterfoil.stores.price_files import shipped_sheet
 from counterfoil.usage.usage import INPUT_BUCKETS, Bucket
 
@@ -438,6 +437,26 @@ def test_the_first_row_that_fits_and_the_first_sheet_that_knows_decide() -> None
         ("own", read_rate("7")),
         ("list", read_rate("2")),
     ]
+
+
+@pytest.mark.parametrize(
+    ("moment", "rate"),
+    [
+        ("2026-11-01T22:00", "1"),
+        ("2026-11-02T21:59:59", "1"),
+        ("2026-11-02T22:00", "2"),
+        ("2026-11-03T01:59:59", "2"),
+        ("2026-11-03T02:00", "1"),
+    ],
+)
+def test_hours_that_cross_midnight_apply_from_their_day_on(moment: str, rate: str) -> None:
+    windows = [
+        WindowRow({"input": "1"}),
+        WindowRow({"input": "2"}, since="2026-11-02", between=("22:00", "02:00")),
+    ]
+    price = PriceTable([sheet_of(ModelRow("a", "=a", windows))]).find("seller", "a", at(moment))
+    assert price is not None
+    assert price.rates[Bucket.INPUT].base == read_rate(rate)
 
 
 def test_what_was_found_is_kept_within_a_bound() -> None:

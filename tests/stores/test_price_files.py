@@ -18,7 +18,8 @@ import msgspec
 import pytest
 
 from counterfoil.ledger.price import cost_of
-from counterfoil.ledger.price_table import PriceTable, SheetError, models_of, read_sheet
+from counterfoil.ledger.price_sheet import SheetError, models_of, read_sheet
+from counterfoil.ledger.price_table import PriceTable
 from counterfoil.stores import price_override
 from counterfoil.stores.price_compile import compile_source, compile_wheel
 from counterfoil.stores.price_files import (

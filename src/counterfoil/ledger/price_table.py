@@ -15,94 +15,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, time
+from datetime import date
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from counterfoil.ledger.price import Price, Rate, format_rate, read_rate
+from counterfoil.ledger.price import Price, Rate
+from counterfoil.ledger.price_sheet import (
+    NAME_LIMIT,
+    ModelRow,
+    Sheet,
+    SheetError,
+    check_clause,
+    matches,
+    models_of,
+    read_day,
+    read_rates,
+    read_second,
+)
 from counterfoil.usage.usage import Bucket
 
-__all__ = [
-    "SHEET_VERSION",
-    "ModelRow",
-    "PriceTable",
-    "ProviderRow",
-    "Sheet",
-    "SheetError",
-    "VariantRow",
-    "WindowRow",
-    "check_sheet",
-    "matches",
-    "models_of",
-    "read_sheet",
-    "write_rate",
-]
+__all__ = ["PriceTable", "check_sheet"]
 
-SHEET_VERSION: Final = 1
-_NAME_LIMIT: Final = 256
 _KEPT: Final = 4096
 _KEPT_CONTEXTS: Final = 32
 _DAY: Final = 86_400
-_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _LATEST: Final = 253_402_300_800
 """Year 10000, in seconds."""
 _COMPACT_DATE: Final = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
-_REPEATED_GROUP: Final = re.compile(r"\)[*+{]")
-"""A repeated group can take exponential time, and names come from clients."""
 _ORDINARY: Final = frozenset({"default", "standard", "auto"})
-
-WrittenRate = str | list[str | int]
-"""Dollars per million tokens, as text; or with steps, `[base, above, rate, above, rate, ...]`."""
-
-
-class SheetError(ValueError):
-    """A price list that cannot be trusted; the message says where and why."""
-
-
-class WindowRow(msgspec.Struct, frozen=True, omit_defaults=True, rename={"since": "from"}, forbid_unknown_fields=True):
-    """Rates by bucket, and when they apply: `from` a UTC day on, or `between` two UTC times of every day (`HH:MM`)."""
-
-    rates: dict[str, WrittenRate] = {}
-    since: str | None = None
-    between: tuple[str, str] | None = None
-    other: list[str] = []
-    """Charges that are not for tokens of a bucket, by the source's names; not priced."""
-
-
-class VariantRow(msgspec.Struct, frozen=True, omit_defaults=True, rename={"since": "from"}, forbid_unknown_fields=True):
-    """Rates that override a window's, for requests with this context (`{"service_tier": "priority"}`)."""
-
-    when: dict[str, str]
-    rates: dict[str, WrittenRate] = {}
-    since: str | None = None
-
-
-class ModelRow(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One model. `match` is a clause: `=name`, `^start`, `$end`, `*part`, `~regex`, or `["any"|"all", clause, ...]`."""
-
-    id: str
-    match: Any
-    prices: list[WindowRow]
-    variants: list[VariantRow] = []
-
-
-class ProviderRow(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Models, not decoded until the provider is asked for; and whose models it also sells, at their list's prices."""
-
-    models: msgspec.Raw
-    fallback: list[str] = []
-
-
-class Sheet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One price list: whose (`source`), when taken (`date`, ISO), under which licence."""
-
-    version: int
-    source: str
-    date: str
-    licence: str
-    providers: dict[str, ProviderRow]
 
 
 class _Window(msgspec.Struct, frozen=True):
@@ -111,13 +53,13 @@ class _Window(msgspec.Struct, frozen=True):
     between: tuple[int, int] | None = None
 
     def active(self, at: float) -> bool:
-        if self.first_day is not None:
-            return at // _DAY >= self.first_day
-        if self.between is not None:
-            start, end = self.between
-            second = at % _DAY
-            return start <= second < end if start <= end else second >= start or second < end
-        return True
+        if self.first_day is not None and at // _DAY < self.first_day:
+            return False
+        if self.between is None:
+            return True
+        start, end = self.between
+        second = at % _DAY
+        return start <= second < end if start <= end else second >= start or second < end
 
 
 class _Variant(msgspec.Struct, frozen=True):
@@ -224,7 +166,7 @@ class PriceTable:
             for name in sheet.providers if provider is None else {provider} & sheet.providers.keys():
                 for row in self._rows(place, name):
                     names.setdefault(row.id.lower(), []).append(f"{name}/{row.id}")
-        close = get_close_matches(model[:_NAME_LIMIT].lower(), names, n=limit, cutoff=0.5)
+        close = get_close_matches(model[:NAME_LIMIT].lower(), names, n=limit, cutoff=0.5)
         return tuple(dict.fromkeys(full for name in close for full in names[name]))[:limit]
 
     def _lookup(self, provider: str, model: str, at: float) -> _Found | None:
@@ -247,7 +189,7 @@ class PriceTable:
         return found
 
     def _match(self, provider: str, model: str) -> tuple[Sheet, str, ModelRow] | None:
-        if not isinstance(provider, str) or not isinstance(model, str) or len(model) > _NAME_LIMIT:
+        if not isinstance(provider, str) or not isinstance(model, str) or len(model) > NAME_LIMIT:
             return None
         name = model.lower()
         dashed = _COMPACT_DATE.sub(r"-\1-\2-\3", name)
@@ -273,22 +215,6 @@ class PriceTable:
         return self._models[key]
 
 
-def read_sheet(data: bytes) -> Sheet:
-    """A sheet from its JSON. Raises SheetError; models are decoded later, see `check_sheet`."""
-    try:
-        sheet = msgspec.json.decode(data, type=Sheet)
-    except msgspec.MsgspecError as error:
-        raise SheetError(f"not a price list: {error}") from error
-    if sheet.version != SHEET_VERSION:
-        raise SheetError(f"a price list of version {sheet.version}; this program reads version {SHEET_VERSION}")
-    return sheet
-
-
-def models_of(row: ProviderRow) -> tuple[ModelRow, ...]:
-    """The models of a provider, in matching order. Raises msgspec.MsgspecError."""
-    return msgspec.json.decode(row.models, type=tuple[ModelRow, ...])
-
-
 def check_sheet(sheet: Sheet) -> int:
     """Decode and compile everything in `sheet`; the number of models. Raises SheetError naming the first bad one."""
     count = 0
@@ -301,64 +227,12 @@ def check_sheet(sheet: Sheet) -> int:
                     raise ValueError(f"falls back to {owner}, which is not listed")
             for row in models_of(provider):
                 place = f"{name}/{row.id}"
-                _check_clause(row.match)
+                check_clause(row.match)
                 _read(name, sheet, name, row)
                 count += 1
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
             raise SheetError(f"{place}: {error}") from error
     return count
-
-
-def matches(clause: object, name: str) -> bool:
-    """Whether a clause (see `ModelRow`) holds for a name in lower case. A malformed clause holds for none."""
-    if isinstance(clause, str):
-        text = clause[1:]
-        match clause[:1]:
-            case "=":
-                return name == text.lower()
-            case "^":
-                return name.startswith(text.lower())
-            case "$":
-                return name.endswith(text.lower())
-            case "*":
-                return text.lower() in name
-            case "~":
-                try:
-                    return re.search(text, name) is not None
-                except re.error:
-                    return False
-        return False
-    if isinstance(clause, list) and clause[:1] in (["any"], ["all"]):
-        combine = any if clause[0] == "any" else all
-        return combine(matches(part, name) for part in clause[1:])
-    return False
-
-
-def write_rate(rate: Rate) -> WrittenRate:
-    """A rate as sheets hold it."""
-    if not rate.steps:
-        return format_rate(rate.base)
-    written: list[str | int] = [format_rate(rate.base)]
-    for above, stepped in rate.steps:
-        written += (above, format_rate(stepped))
-    return written
-
-
-def _check_clause(clause: object, depth: int = 0) -> None:
-    if isinstance(clause, str) and clause[:1] in tuple("=^$*~") and (len(clause) > 1 or clause == "^"):
-        if clause[0] == "~":
-            try:
-                re.compile(clause[1:])
-            except re.error as error:
-                raise ValueError(f"the pattern {clause[1:]!r}: {error}") from error
-            if _REPEATED_GROUP.search(clause) or len(clause) > _NAME_LIMIT:
-                raise ValueError(f"the pattern {clause[1:]!r} may take too long")
-        return
-    if isinstance(clause, list) and len(clause) > 1 and clause[0] in ("any", "all") and depth < 4:
-        for part in clause[1:]:
-            _check_clause(part, depth + 1)
-        return
-    raise ValueError(f"{clause!r} is not a clause")
 
 
 def _compile(provider: str, sheet: Sheet, owner: str, row: ModelRow) -> _Found | None:
@@ -375,38 +249,14 @@ def _read(provider: str, sheet: Sheet, owner: str, row: ModelRow) -> _Found:
     notes = () if owner == provider else (f"priced from the list of {owner}",)
     windows = []
     for window in row.prices:
-        rates = _rates(window.rates)
+        rates = read_rates(window.rates)
         price = Price(provider, row.id, rates, sheet.date, sheet.source, window.since, tuple(window.other), notes)
-        between = None if window.between is None else (_second(window.between[0]), _second(window.between[1]))
-        windows.append(_Window(price if rates else None, _day(window.since), between))
+        between = None if window.between is None else (read_second(window.between[0]), read_second(window.between[1]))
+        windows.append(_Window(price if rates else None, read_day(window.since), between))
     # A context's price is the seller's own: another provider's batch or priority rates say nothing about its resale.
     variants = row.variants if owner == provider else []
     return _Found(
         tuple(windows),
-        tuple(_Variant(variant.when, _rates(variant.rates), _day(variant.since)) for variant in variants),
+        tuple(_Variant(variant.when, read_rates(variant.rates), read_day(variant.since)) for variant in variants),
         {},
     )
-
-
-def _rates(written: Mapping[str, WrittenRate]) -> dict[Bucket, Rate]:
-    return {Bucket(bucket): _rate(rate) for bucket, rate in written.items()}
-
-
-def _rate(written: WrittenRate) -> Rate:
-    if isinstance(written, str):
-        return Rate(read_rate(written))
-    base, rest = written[0], written[1:]
-    steps = tuple((above, read_rate(str(rate))) for above, rate in zip(rest[::2], rest[1::2], strict=True))
-    edges = [above for above, _ in steps]
-    if not all(isinstance(above, int) and above > 0 for above in edges) or edges != sorted(set(edges), key=int):
-        raise ValueError("steps must be whole numbers of tokens, ascending")
-    return Rate(read_rate(str(base)), tuple((int(above), rate) for above, rate in steps))
-
-
-def _day(written: str | None) -> int | None:
-    return None if written is None else date.fromisoformat(written).toordinal() - _EPOCH_DAY
-
-
-def _second(written: str) -> int:
-    moment = time.fromisoformat(written)
-    return moment.hour * 3600 + moment.minute * 60 + moment.second

@@ -19,15 +19,8 @@ from typing import Any, Final
 
 import msgspec
 
-from counterfoil.ledger.price_table import (
-    SHEET_VERSION,
-    ModelRow,
-    SheetError,
-    VariantRow,
-    WindowRow,
-    check_sheet,
-    read_sheet,
-)
+from counterfoil.ledger.price_sheet import SHEET_VERSION, ModelRow, SheetError, VariantRow, WindowRow, read_sheet
+from counterfoil.ledger.price_table import check_sheet
 
 __all__ = ["LICENCE", "compile_source", "compile_wheel"]
 

@@ -22,16 +22,8 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.ledger.price_table import (
-    ModelRow,
-    PriceTable,
-    Sheet,
-    SheetError,
-    VariantRow,
-    check_sheet,
-    models_of,
-    read_sheet,
-)
+from counterfoil.ledger.price_sheet import ModelRow, Sheet, SheetError, VariantRow, models_of, read_sheet
+from counterfoil.ledger.price_table import PriceTable, check_sheet
 from counterfoil.stores.price_compile import compile_wheel
 from counterfoil.stores.price_override import OVERRIDE_LIMIT, read_override
 

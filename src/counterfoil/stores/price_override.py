@@ -36,15 +36,8 @@ import msgspec
 import yaml
 
 from counterfoil.ledger.price import read_rate
-from counterfoil.ledger.price_table import (
-    SHEET_VERSION,
-    ModelRow,
-    ProviderRow,
-    Sheet,
-    SheetError,
-    WindowRow,
-    check_sheet,
-)
+from counterfoil.ledger.price_sheet import SHEET_VERSION, ModelRow, ProviderRow, Sheet, SheetError, WindowRow
+from counterfoil.ledger.price_table import check_sheet
 from counterfoil.usage.usage import Bucket
 
 __all__ = ["OVERRIDE_LIMIT", "read_override"]
