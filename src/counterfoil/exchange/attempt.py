@@ -96,6 +96,8 @@ class Attempted(msgspec.Struct, frozen=True):
     begun: bool = False
     """The client has received bytes of the reply: no other attempt may follow."""
     refused_stream_options: bool = False
+    defect: Exception | None = None
+    """An error in our own code, for the log. The client is told only that there was one."""
 
 
 class _Writer(Protocol):
@@ -142,7 +144,10 @@ def attempt(call: Call, deployment: Deployment, context: Context) -> Generator[C
     failure = running.expect(answer)
     if failure is not None:
         return (yield from running.unreadable(failure))
-    interruption = yield from running.follow()
+    try:
+        interruption = yield from running.follow()
+    except Exception as error:  # noqa: BLE001 - a defect of ours must not leave an entry open
+        return (yield from running.defect(error))
     return (yield from running.end(interruption))
 
 
@@ -381,6 +386,11 @@ class _Running:
         yield Deliver(last, self.began + self._timeouts.total, last=True)
         return Attempted(entry, failure, begun=True)
 
+    def defect(self, error: Exception) -> Generator[Command, Answer, Attempted]:
+        """Our own code failed: the books are closed all the same."""
+        result = yield from self._failed(Exit.FAILED, _DEFECT)
+        return msgspec.structs.replace(result, defect=error)
+
     def give_up(self, interruption: Interrupted) -> Generator[Command, Answer, Attempted]:
         """Something between provider and client ended the attempt."""
         exit_ = Exit.CLIENT_GONE if self._gone_at is not None else interruption.exit
@@ -440,6 +450,9 @@ class _Running:
         return {**self._headers, "content-type": "application/json"}
 
 
+_DEFECT: Final = Failure(
+    FailureKind.INTERNAL, "The gateway failed while it read the reply. This is a defect of ours.", Fault.GATEWAY, 500
+)
 _CUT: Final = Failure(FailureKind.BAD_REPLY, "The provider's reply ended before it was complete.", Fault.PROVIDER, 502)
 _NO_USAGE: Final = Failure(
     FailureKind.BAD_REPLY,

@@ -130,6 +130,8 @@ class Outcome(msgspec.Struct, frozen=True):
     entries: tuple[Entry, ...] = ()
     failure: Failure | None = None
     """What the client was told, when it was told a failure."""
+    defects: tuple[Exception, ...] = ()
+    """Errors in our own code, for the log."""
 
 
 Steps = Generator[Command, Answer, Outcome]

@@ -13,7 +13,7 @@ from counterfoil.exchange.attempt import Attempted, Call, Context, attempt
 from counterfoil.exchange.command import Answer, Command, Deliver, Interrupted, Outcome, Start, Steps, Wait
 from counterfoil.exchange.retry import Plan, judge
 from counterfoil.exchange.route import Deployment
-from counterfoil.ledger.entry import Entry, Exit
+from counterfoil.ledger.entry import Exit
 from counterfoil.ledger.store import BooksUnavailable
 
 __all__ = ["answer_failure", "exchange"]
@@ -23,14 +23,14 @@ _STOP = Plan("stop")
 
 def exchange(call: Call, context: Context) -> Steps:
     """The whole life of one client call."""
-    entries: list[Entry] = []
+    made_so_far: list[Attempted] = []
     failure = Failure(FailureKind.NOT_FOUND, f"The route {call.route.name!r} has no deployments.", Fault.GATEWAY, 500)
     for deployment in call.route.deployments:
         made = 0
         plan = Plan("retry")
         while plan.verdict == "retry":
             if plan.wait and isinstance((yield Wait(plan.wait)), Interrupted):
-                return Outcome(tuple(entries))
+                return _outcome(made_so_far, None)
             made += 1
             try:
                 result = yield from attempt(call, deployment, context)
@@ -41,15 +41,23 @@ def exchange(call: Call, context: Context) -> Steps:
             except BooksUnavailable as error:
                 failure, plan = error.failure, _STOP
                 continue
-            entries.append(result.entry)
+            made_so_far.append(result)
             if result.failure is None or (result.begun and result.entry.exit is not Exit.COMPLETED):
-                return Outcome(tuple(entries), result.failure)
+                return _outcome(made_so_far, result.failure)
             failure = result.failure
             made, plan = _after(result, deployment, made, call, context)
         if plan.verdict == "stop":
             break
     yield from answer_failure(call, context, failure)
-    return Outcome(tuple(entries), failure)
+    return _outcome(made_so_far, failure)
+
+
+def _outcome(made: list[Attempted], failure: Failure | None) -> Outcome:
+    return Outcome(
+        tuple(result.entry for result in made),
+        failure,
+        tuple(result.defect for result in made if result.defect is not None),
+    )
 
 
 def _after(result: Attempted, deployment: Deployment, made: int, call: Call, context: Context) -> tuple[int, Plan]:

@@ -1,0 +1,294 @@
+"""What runs an exchange: carries its commands out on an event loop, and interrupts them from outside.
+
+Rule 1: one exchange is one task. An interruption (client gone, time-out, shutdown) cancels whatever the task awaits and
+becomes the answer to that command, so the exchange always closes its entry.
+Rule 2: nothing per chunk but the exchange itself: deadlines and progress are looked after by one ticker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, assert_never
+
+from counterfoil.exchange.attempt import Call, Context
+from counterfoil.exchange.command import (
+    Abort,
+    Answer,
+    Close,
+    Command,
+    Deliver,
+    Finish,
+    Head,
+    Interrupted,
+    Note,
+    Open,
+    Outcome,
+    Post,
+    Read,
+    Start,
+    Wait,
+)
+from counterfoil.exchange.exchange import exchange
+from counterfoil.exchange.meter import Meter
+from counterfoil.ledger.entry import Exit
+from counterfoil.ledger.store import Books, BooksUnavailable
+from counterfoil.providers.auth import auth_headers
+from counterfoil.transport.http import Broken, Cut, Transport, Unreachable, Upstream
+
+__all__ = ["Client", "Driver", "Run", "jitter", "new_id"]
+
+TICK: Final = 0.05
+"""Seconds between looks at deadlines."""
+_CANCELLED: Final = "the task was cancelled"
+NOTE_EVERY: Final = 0.9
+"""Seconds between notes of one attempt's progress: with the tick, delivered output is at most a second behind."""
+
+
+class Client(Protocol):
+    """Where the reply goes."""
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """Begin the response. Nothing need reach the client before the first send."""
+        ...
+
+    async def send(self, data: bytes, *, last: bool) -> None:
+        """Give the client bytes; returns when it can take more."""
+        ...
+
+
+class Driver:
+    """Runs exchanges. One per event loop."""
+
+    def __init__(self, transport: Transport, books: Books, reveal: Callable[[str], str | None]) -> None:
+        self._transport = transport
+        self._books = books
+        self._reveal = reveal
+        self._running: set[Run] = set()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._closing = False
+
+    def run(self, call: Call, context: Context, client: Client) -> Run:
+        """An exchange ready to be awaited (`await run.wait()`) and interrupted."""
+        return Run(self, call, context, client)
+
+    @property
+    def open_exchanges(self) -> int:
+        """How many exchanges are running."""
+        return len(self._running)
+
+    def interrupt_all(self, exit_: Exit, detail: str = "") -> None:
+        """Interrupt every exchange, and every later one at its first await."""
+        self._closing = True
+        for run in tuple(self._running):
+            run.interrupt(exit_, detail)
+
+    async def close(self) -> None:
+        """Stop the ticker and drop every connection."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        await self._transport.close()
+
+    def _enter(self, run: Run) -> None:
+        self._running.add(run)
+        if self._ticker is None:
+            self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
+        if self._closing:
+            run.interrupt(Exit.SHUTDOWN)
+
+    def _leave(self, run: Run) -> None:
+        self._running.discard(run)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        for run in tuple(self._running):
+            run.tick(now)
+        self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick) if self._running else None
+
+
+class Run:
+    """One exchange being driven."""
+
+    def __init__(self, driver: Driver, call: Call, context: Context, client: Client) -> None:
+        self._driver = driver
+        self._books = driver._books  # noqa: SLF001 - a run is the driver's other half
+        self._transport = driver._transport  # noqa: SLF001
+        self._reveal = driver._reveal  # noqa: SLF001
+        self._context = context
+        self._client = client
+        self._steps = exchange(call, context)
+        self._upstream: Upstream | None = None
+        self._meter: Meter | None = None
+        self._note_at = 0.0
+        self._deadline: float | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._interruption: Interrupted | None = None
+        self._cancelled = False
+
+    async def wait(self) -> Outcome:
+        """Drive the exchange to its end. If the surrounding task is cancelled, the entry is closed first."""
+        self._task = asyncio.current_task()
+        self._driver._enter(self)  # noqa: SLF001
+        try:
+            return await self._drive()
+        finally:
+            self._task = None
+            self._driver._leave(self)  # noqa: SLF001
+            if self._upstream is not None:
+                self._upstream.abort()
+            if self._cancelled:
+                raise asyncio.CancelledError
+
+    def interrupt(self, exit_: Exit, detail: str = "") -> None:
+        """Interrupt what the exchange waits for. The first interruption that nobody has answered yet stands."""
+        if self._task is not None and self._interruption is None:
+            self._interruption = Interrupted(exit_, detail)
+            self._task.cancel()
+
+    def tick(self, now: float) -> None:
+        """Look at the deadline and the progress."""
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            self.interrupt(Exit.TIMED_OUT)
+        if self._meter is not None and now >= self._note_at:
+            self._note_at = now + NOTE_EVERY
+            note = self._meter.progress(self._context.wall())
+            if note is not None:
+                self._books.progress(note)
+
+    async def _drive(self) -> Outcome:
+        steps = self._steps
+        try:
+            command = next(steps)
+            while True:
+                try:
+                    answer = await self._carry_out(command)
+                except BooksUnavailable as error:
+                    command = steps.throw(error)
+                else:
+                    command = steps.send(answer)
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            return outcome
+
+    async def _carry_out(self, command: Command) -> Answer:
+        match command:
+            case Read(deadline=deadline) | Deliver(deadline=deadline) | Post(deadline=deadline):
+                self._deadline = deadline
+                return await self._interruptible(command)
+            case Wait():
+                self._deadline = None
+                return await self._interruptible(command)
+            case Open(opening=opening, meter=meter):
+                self._books.open(opening)
+                self._meter, self._note_at = meter, time.monotonic() + NOTE_EVERY
+            case Note(progress=progress):
+                self._books.progress(progress)
+            case Close(entry=entry):
+                self._deadline = self._meter = None
+                self._books.close(entry)
+            case Start(status=status, headers=headers):
+                await self._start(status, headers)
+            case Finish():
+                if self._upstream is not None:
+                    self._upstream.finish()
+                self._upstream = None
+            case Abort():
+                if self._upstream is not None:
+                    self._upstream.abort()
+                self._upstream = None
+            case _:
+                assert_never(command)
+        return None
+
+    async def _start(self, status: int, headers: Mapping[str, str]) -> None:
+        try:
+            await self._client.start(status, headers)
+        except asyncio.CancelledError:  # the next interruptible command answers it
+            if self._interruption is None:
+                self._cancelled = True
+                self._interruption = Interrupted(Exit.SHUTDOWN, _CANCELLED)
+            if self._task is not None:
+                self._task.uncancel()
+
+    async def _interruptible(self, command: Post | Read | Deliver | Wait) -> Answer:
+        if self._interruption is not None:
+            return self._answer_interruption(pending=False)
+        try:
+            match command:
+                case Read():
+                    return await self._read()
+                case Deliver(data=data, last=last):
+                    await self._client.send(data, last=last)
+                    return None
+                case Post():
+                    return await self._post(command)
+                case Wait(seconds=seconds):
+                    await asyncio.sleep(seconds)
+                    return None
+        except asyncio.CancelledError:
+            return self._answer_interruption()
+
+    def _answer_interruption(self, *, pending: bool = True) -> Interrupted:
+        """Turn a cancellation into an answer. One that nobody here asked for is honoured once the books are closed."""
+        interruption, self._interruption = self._interruption, None
+        if pending and self._task is not None:
+            self._task.uncancel()
+        if interruption is None:
+            self._cancelled = True
+            return Interrupted(Exit.SHUTDOWN, _CANCELLED)
+        return interruption
+
+    async def _read(self) -> bytes | Interrupted:
+        if self._upstream is None:
+            return b""
+        try:
+            return await self._upstream.read()
+        except Cut as error:
+            return Interrupted(Exit.TRUNCATED, str(error))
+        except Broken as error:
+            return Interrupted(Exit.LOST, str(error))
+
+    async def _post(self, command: Post) -> Head | Interrupted:
+        deployment = command.deployment
+        provider = deployment.provider
+        path = provider.path.format(model=deployment.model) if provider.path else command.path
+        secret = self._reveal(deployment.secret) if deployment.secret else None
+        headers = {
+            "content-type": "application/json",
+            "accept": deployment.dialect.content_type if command.streamed else "application/json",
+            "user-agent": "counterfoil",
+            **provider.headers,
+            **deployment.headers,
+            **auth_headers(provider.auth, secret),
+        }
+        try:
+            upstream = await self._transport.post(
+                deployment.base_url.rstrip("/") + path,
+                headers,
+                command.body,
+                connect=command.connect,
+                query={**provider.query, **deployment.query},
+            )
+        except (Unreachable, Broken, Cut) as error:
+            return Interrupted(Exit.LOST, str(error))
+        self._upstream = upstream
+        return Head(upstream.status, upstream.headers)
+
+
+def new_id() -> str:
+    """A time-ordered id: UUID version 7 (RFC 9562, 5.7)."""
+    milliseconds = time.time_ns() // 1_000_000
+    noise = int.from_bytes(os.urandom(10))
+    value = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | (noise >> 68) << 64 | 2 << 62 | noise & (1 << 62) - 1
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def jitter() -> float:
+    """A number in [0, 1)."""
+    return random.random()  # noqa: S311 - spreads retries, guards nothing

@@ -1,0 +1,179 @@
+"""The only opener of provider sockets. Small on purpose: post, read some, finish, abort.
+
+Rule 1: nothing above this file knows which library speaks HTTP.
+Rule 2: a redirect is never followed (it would carry a secret elsewhere) and a request is never repeated here: an
+attempt is one call, so that it can have one entry.
+Rule 3: a connection goes back to the pool only after its reply was read to the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import aiohttp
+from yarl import URL
+
+__all__ = ["AiohttpTransport", "Broken", "Cut", "Transport", "Unreachable", "Upstream"]
+
+POOL: Final = 10_000
+"""Connections open at once, over all providers."""
+KEEP_ALIVE: Final = 15.0
+"""Seconds an idle connection is kept: less than the shortest idle time-out of common servers."""
+DRAIN_SECONDS: Final = 1.0
+DRAIN_BYTES: Final = 64 * 1024
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Unreachable(Exception):
+    """No connection could be made. The text is the gateway's own and safe to show."""
+
+
+class Broken(Exception):
+    """The connection broke."""
+
+
+class Cut(Exception):
+    """The provider closed the connection before the body it announced was complete."""
+
+
+class Upstream(Protocol):
+    """A provider's answer, its body not yet read."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+
+    async def read(self) -> bytes:
+        """Some bytes, empty at the end. Raises Cut or Broken. Cancelling it loses nothing."""
+        ...
+
+    def finish(self) -> None:
+        """The reply is complete: give the connection back once the rest of the body has come."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection, so that the provider stops. Safe to call twice."""
+        ...
+
+
+class Transport(Protocol):
+    """How a provider is called."""
+
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, query: Mapping[str, str]
+    ) -> Upstream:
+        """Send and wait for the head. `connect`: seconds to connect. Raises Unreachable, Cut or Broken."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class AiohttpTransport:
+    """HTTP/1.1 over a keep-alive pool. Use from one event loop."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, query: Mapping[str, str]
+    ) -> Upstream:
+        target = URL(url)
+        if query:
+            target = target.update_query(query)
+        session = self._session(proxied=target.host not in LOOPBACK)
+        try:
+            response = await session.post(
+                target,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect),
+            )
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise Unreachable("the provider's TLS certificate is not valid") from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise Unreachable(f"no connection within {connect:g} s") from error
+        except aiohttp.ClientConnectorDNSError as error:
+            raise Unreachable("the provider's host name does not resolve") from error
+        except aiohttp.ClientConnectorError as error:
+            raise Unreachable("the connection was refused") from error
+        except aiohttp.InvalidURL as error:
+            raise Unreachable("the base_url is not a URL") from error
+        except aiohttp.ServerDisconnectedError as error:
+            raise Cut("the provider hung up without an answer") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Broken("the connection broke") from error
+        return _Response(response, self._draining)
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        for task in self._draining:
+            task.cancel()
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+    def _session(self, *, proxied: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get(proxied)
+        if session is None:
+            session = self._sessions[proxied] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=POOL, keepalive_timeout=KEEP_ALIVE),
+                trust_env=proxied,  # the usual proxy variables, never for this machine
+                auto_decompress=False,
+                skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=64 * 1024,
+                max_field_size=64 * 1024,
+            )
+        return session
+
+
+class _Response:
+    """One aiohttp response behind the interface."""
+
+    def __init__(self, response: aiohttp.ClientResponse, draining: set[asyncio.Task[None]]) -> None:
+        self._response = response
+        self._content = response.content
+        self._draining = draining
+        self.status = response.status
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+
+    async def read(self) -> bytes:
+        try:
+            return await self._content.readany()
+        except aiohttp.ClientPayloadError as error:
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, aiohttp.ClientError):
+                raise Broken("the connection broke in the middle of the reply") from error
+            raise Cut("the reply was cut") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Broken("the connection broke in the middle of the reply") from error
+
+    def finish(self) -> None:
+        if self._content.at_eof():
+            self._response.release()
+            return
+        task = asyncio.get_running_loop().create_task(self._drain())
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    def abort(self) -> None:
+        self._response.close()
+
+    async def _drain(self) -> None:
+        left = DRAIN_BYTES
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while left > 0:
+                    data = await self.read()
+                    if not data:
+                        self._response.release()
+                        return
+                    left -= len(data)
+        except (TimeoutError, Cut, Broken):
+            pass
+        finally:
+            if not self._response.closed:
+                self._response.close()
