@@ -1,0 +1,319 @@
+"""Events to the messages wire, for a client that speaks it behind a provider that does not.
+
+Rule 1: the shape is WIRE 3's: input in the head and in the one `message_delta`, `output_tokens: 0` in the head, one
+`message_stop`, never after a failure.
+Rule 2: blocks are opened and closed one after the other, with rising indexes. What cannot go into the open block waits.
+Rule 3: a whole reply is the same blocks, gathered.
+Rule 4: what this wire has no words for is left out: log probabilities, another dialect's opaque parts, choices beyond
+the first (a client of this dialect cannot ask for them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, assert_never
+
+import msgspec
+
+from counterfoil.core.error import Failure
+from counterfoil.core.event import (
+    ChoiceFinished,
+    Event,
+    FinishReason,
+    LogprobsGiven,
+    OpaqueGiven,
+    ReasoningDelta,
+    ReasoningSigned,
+    RedactedReasoningGiven,
+    RefusalDelta,
+    ReplyFailed,
+    ReplyStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+    UsageReported,
+)
+from counterfoil.dialects.anthropic_messages.failure import write_failure
+from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode
+from counterfoil.dialects.anthropic_messages.usage import ESTIMATED, usage_fields
+from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
+
+__all__ = ["MessagesEncoder", "frame_bytes", "head_usage"]
+
+_STOP_REASONS: Final[Mapping[FinishReason, str]] = {
+    FinishReason.STOP: "end_turn",
+    FinishReason.LENGTH: "max_tokens",
+    FinishReason.TOOL_CALLS: "tool_use",
+    FinishReason.CONTENT_FILTER: "refusal",
+    FinishReason.REFUSAL: "refusal",
+    FinishReason.PAUSED: "pause_turn",
+    FinishReason.UNKNOWN: "end_turn",
+}
+
+
+def frame_bytes(event: str, value: object) -> bytes:
+    """One SSE frame of this wire: clients dispatch on the event name."""
+    return b"event: " + event.encode() + b"\ndata: " + encode(value) + b"\n\n"
+
+
+def head_usage(facts: ReplyFacts) -> dict[str, object]:
+    """Usage in a head whose input nobody knows yet: a marked estimate (WIRE 3, `messages_head: estimate`)."""
+    return {"input_tokens": facts.input_estimate or 0, "output_tokens": 0, ESTIMATED: True}
+
+
+class _Block:
+    """The open block. `kind` is its type on the wire."""
+
+    def __init__(self, kind: str, index: int, call: int = -1, head: Mapping[str, object] | None = None) -> None:
+        self.kind = kind
+        self.index = index
+        self.call = call
+        self.head = dict(head or {})
+        self.pieces: list[str] = []
+        self.signature = ""
+
+    def arguments_complete(self) -> bool:
+        """Whether the arguments so far are a JSON object: nothing can be added to one."""
+        if not self.pieces or not self.pieces[-1].rstrip().endswith("}"):
+            return False  # the usual answer, without reading all of them again
+        try:
+            msgspec.json.decode("".join(self.pieces), type=dict)
+        except UNREADABLE:
+            return False
+        return True
+
+    def whole(self) -> dict[str, object]:
+        """The block of a whole message."""
+        said = "".join(self.pieces)
+        match self.kind:
+            case "text":
+                return {"type": "text", "text": said}
+            case "thinking":
+                return {"type": "thinking", "thinking": said, "signature": self.signature}
+            case "tool_use":
+                return {"type": "tool_use", **self.head, "input": _input(said)}
+            case _:
+                return {"type": self.kind, **self.head}
+
+
+def _input(arguments: str) -> object:
+    """Arguments as an object. Text that is none (cut by the output bound) is wrapped as the vendor's documents say:
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming"""
+    try:
+        msgspec.json.decode(arguments or "{}", type=dict)
+    except UNREADABLE:
+        return {"INVALID_JSON": arguments}
+    return msgspec.Raw((arguments or "{}").encode())
+
+
+class MessagesEncoder:
+    """One reply."""
+
+    def __init__(self, facts: ReplyFacts) -> None:
+        self._facts = facts
+        self._out: list[bytes] = []
+        self._begun = False
+        self._id = ""
+        self._index = 0
+        self._open: _Block | None = None
+        self._waiting: list[Event] = []
+        """What came while a call's arguments were half said: it follows when they are complete."""
+        self._blocks: list[dict[str, object]] = []
+        self._called: set[int] = set()
+        self._refused = False
+        self._finish: ChoiceFinished | None = None
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """The frames of these events; nothing for a whole reply."""
+        for event in events:
+            self._take(event)
+        return self._flush()
+
+    def close(self, final: FinalUsage) -> bytes:
+        """The last block's end, `message_delta` with everything that is known, `message_stop`; or the whole message."""
+        self._begin()
+        self._release(force=True)
+        self._close_block()
+        reason, sequence = self._stopped()
+        usage = usage_fields(final)
+        if not self._facts.streamed:
+            return encode(
+                {
+                    "id": self._id,
+                    "type": "message",
+                    "role": "assistant",
+                    "model": self._facts.model,
+                    "content": self._blocks,
+                    "stop_reason": reason,
+                    "stop_sequence": sequence,
+                    "usage": usage,
+                }
+            )
+        delta = {"stop_reason": reason, "stop_sequence": sequence}
+        self._emit("message_delta", {"type": "message_delta", "delta": delta, "usage": usage})
+        self._emit("message_stop", {"type": "message_stop"})
+        return self._flush()
+
+    def fail(self, failure: Failure) -> bytes:
+        """An `error` frame, and no `message_stop` after it; the error body where the reply is whole."""
+        body = write_failure(failure)
+        if not self._facts.streamed:
+            return body
+        self._emit("error", msgspec.Raw(body))
+        return self._flush()
+
+    def _stopped(self) -> tuple[str, str | None]:
+        finish = self._finish
+        if finish is None:
+            return "refusal" if self._refused else "end_turn", None
+        if finish.reason is FinishReason.STOP and self._refused:
+            return "refusal", None
+        if finish.reason is FinishReason.STOP and finish.stop_sequence is not None:
+            return "stop_sequence", finish.stop_sequence
+        return _STOP_REASONS[finish.reason], finish.stop_sequence
+
+    def _take(self, event: Event) -> None:
+        """One event: said now, kept for the end, or made to wait for the open call."""
+        match event:
+            case ReplyStarted():
+                self._id = event.id
+                self._begin()
+            case UsageReported() | ReplyFailed() | LogprobsGiven() | OpaqueGiven():
+                return
+            case ChoiceFinished():
+                if event.choice == 0 and self._finish is None:
+                    self._finish = event
+                    self._release(force=True)
+            case (
+                TextDelta()
+                | ReasoningDelta()
+                | ReasoningSigned()
+                | RedactedReasoningGiven()
+                | RefusalDelta()
+                | ToolCallStarted()
+                | ToolArgumentsDelta()
+            ):
+                if event.choice:
+                    return
+                self._begin()
+                if self._fits(event):
+                    self._say(event)
+                    self._release(force=False)
+                else:
+                    self._waiting.append(event)
+            case _:
+                assert_never(event)
+
+    def _fits(self, event: Event) -> bool:
+        """Whether the event belongs to the open block or that block can be closed for it."""
+        opened = self._open
+        if opened is None or opened.call < 0:
+            return not self._waiting
+        if isinstance(event, ToolArgumentsDelta) and event.call == opened.call:
+            return True
+        return not self._waiting and opened.arguments_complete()
+
+    def _release(self, *, force: bool) -> None:
+        """Say what waited, as far as the open block lets it; all of it at the finish."""
+        while self._waiting:
+            opened = self._open
+            mine = [e for e in self._waiting if isinstance(e, ToolArgumentsDelta) and opened and e.call == opened.call]
+            for event in mine:
+                self._waiting.remove(event)
+                self._say(event)
+            if not self._waiting:
+                return
+            if opened is not None and opened.call >= 0 and not (force or opened.arguments_complete()):
+                return
+            self._say(self._waiting.pop(0))
+
+    def _say(self, event: Event) -> None:
+        match event:
+            case TextDelta() | RefusalDelta():
+                self._refused = self._refused or isinstance(event, RefusalDelta)
+                if event.text:
+                    self._delta("text", {"type": "text_delta", "text": event.text}, event.text)
+            case ReasoningDelta():
+                self._delta("thinking", {"type": "thinking_delta", "thinking": event.text}, event.text)
+            case ReasoningSigned():
+                self._delta("thinking", {"type": "signature_delta", "signature": event.signature}, "")
+                if self._open is not None:
+                    self._open.signature = event.signature
+                self._close_block()
+            case RedactedReasoningGiven():
+                self._open_block("redacted_thinking", {"data": event.data})
+                self._close_block()
+            case ToolCallStarted():
+                if event.call in self._called:
+                    return
+                self._called.add(event.call)
+                given = event.id or f"toolu_{self._facts.id}_{event.call}"
+                self._open_block("tool_use", {"id": given, "name": event.name}, event.call)
+            case ToolArgumentsDelta(arguments=more):
+                if more and self._open is not None and self._open.call == event.call:
+                    self._delta("tool_use", {"type": "input_json_delta", "partial_json": more}, more)
+            case _:
+                raise AssertionError("only content is said")
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        self._id = self._id or self._facts.id
+        if not self._facts.streamed:
+            return
+        message: dict[str, object] = {
+            "id": self._id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._facts.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": head_usage(self._facts),
+        }
+        self._emit("message_start", {"type": "message_start", "message": message})
+
+    def _delta(self, kind: str, delta: Mapping[str, object], piece: str) -> None:
+        if self._open is None or self._open.kind != kind:
+            self._open_block(kind, {})
+        opened = self._open
+        if opened is None:
+            raise AssertionError("a block was just opened")
+        if kind == "tool_use" or not self._facts.streamed:
+            opened.pieces.append(piece)
+        self._emit("content_block_delta", {"type": "content_block_delta", "index": opened.index, "delta": delta})
+
+    def _open_block(self, kind: str, head: Mapping[str, object], call: int = -1) -> None:
+        self._close_block()
+        self._open = _Block(kind, self._index, call, head)
+        self._index += 1
+        start = {"type": kind, **head, **_EMPTY.get(kind, {})}
+        self._emit(
+            "content_block_start", {"type": "content_block_start", "index": self._open.index, "content_block": start}
+        )
+
+    def _close_block(self) -> None:
+        opened, self._open = self._open, None
+        if opened is None:
+            return
+        if not self._facts.streamed:
+            self._blocks.append(opened.whole())
+        self._emit("content_block_stop", {"type": "content_block_stop", "index": opened.index})
+
+    def _emit(self, event: str, value: object) -> None:
+        if self._facts.streamed:
+            self._out.append(frame_bytes(event, value))
+
+    def _flush(self) -> bytes:
+        out = b"".join(self._out)
+        self._out.clear()
+        return out
+
+
+_EMPTY: Final[Mapping[str, Mapping[str, object]]] = {
+    "text": {"text": ""},
+    "thinking": {"thinking": "", "signature": ""},
+    "tool_use": {"input": {}},
+}
+"""What a block of each kind starts with, before its deltas."""
