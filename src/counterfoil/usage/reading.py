@@ -2,7 +2,8 @@
 
 Rule 1: a later report replaces an earlier one, counter by counter. Reports are never added and never maximised.
 Rule 2: presence is tracked. An absent counter, a null one and a 0 are three things; null neither sets nor clears.
-Rule 3: nothing is normalised here. A counter means what the provider's convention says, until `settle` reads it once.
+Rule 3: a number that no count can be (negative, or beyond `LARGEST_COUNT`) is not heard, and that it came is kept.
+Rule 4: nothing is normalised here. A counter means what the provider's convention says, until `settle` reads it once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,21 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["NO_READING", "RAW_REPORTS_KEPT", "WHOLE_REPLY", "Counter", "Observation", "Reading", "Report", "ReportLine"]
+__all__ = [
+    "LARGEST_COUNT",
+    "NO_READING",
+    "RAW_REPORTS_KEPT",
+    "WHOLE_REPLY",
+    "Counter",
+    "Observation",
+    "Reading",
+    "Report",
+    "ReportLine",
+]
+
+LARGEST_COUNT: Final = 10**9
+"""The largest number taken for a count of one reply's tokens: hundreds of times any context window, and small enough
+that a cost still fits in 64 bits."""
 
 RAW_REPORTS_KEPT: Final = 8
 """How many reports a reading keeps word for word: the first, and the last seven. The count of all of them is kept."""
@@ -85,13 +100,19 @@ class Reading(msgspec.Struct, frozen=True):
     fell: frozenset[Counter] = frozenset()
     """Counters that a later report lowered. Legitimate for some providers (Gemini), always worth keeping."""
     raw: tuple[bytes, ...] = ()
+    implausible: frozenset[Counter] = frozenset()
+    """Counters for which something came that is no count. It counts as null did."""
 
     def join(self, report: Report) -> Reading:
         """This reading after one more report."""
         return self.merge(_single(report))
 
     def merge(self, later: Reading) -> Reading:
-        """This reading followed by `later`. Associative; the empty reading is its identity."""
+        """This reading followed by `later`. The empty reading is its identity.
+
+        Counters, ordinals, lines and raw reports do not depend on the grouping; `fell` does, and is exact when reports
+        are joined one at a time.
+        """
         if not self.reports:
             return later
         if not later.reports:
@@ -112,6 +133,7 @@ class Reading(msgspec.Struct, frozen=True):
             reports=self.reports + later.reports,
             fell=frozenset(fell),
             raw=_bounded(self.raw + later.raw),
+            implausible=self.implausible | later.implausible,
         )
 
     def value(self, counter: Counter, scope: int = WHOLE_REPLY) -> int | None:
@@ -124,17 +146,29 @@ NO_READING: Final = Reading()
 
 
 def _single(report: Report) -> Reading:
+    deaf: set[Counter] = set()
     said = {
         counter: Observation(value, 1, counter in report.provisional)
-        for counter, value in report.counts.items()
+        for counter, value in _plausible(report.counts, deaf).items()
         if value is not None
     }
+    lines = tuple(msgspec.structs.replace(line, counts=_plausible(line.counts, deaf)) for line in report.lines or ())
     return Reading(
         scopes={WHOLE_REPLY if report.scope is None else report.scope: said} if said else {},
-        lines=report.lines or (),
+        lines=lines,
         reports=1,
         raw=(report.raw,) if report.raw else (),
+        implausible=frozenset(deaf),
     )
+
+
+def _plausible(counts: Mapping[Counter, int | None], deaf: set[Counter]) -> Mapping[Counter, int | None]:
+    """The counts without what no count can be, whose counters go into `deaf`."""
+    wrong = {counter for counter, value in counts.items() if value is not None and not 0 <= value <= LARGEST_COUNT}
+    if not wrong:
+        return counts
+    deaf |= wrong
+    return {counter: value for counter, value in counts.items() if counter not in wrong}
 
 
 def _bounded(raw: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -42,7 +42,7 @@ _ONCE_PER_REPLY: Final = frozenset({Counter.INPUT, *_INPUT_PARTS, *_WRITE_LIFETI
 
 
 class Convention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which counter includes which. A dialect declares one; a provider's row may override it, also for a model pattern."""
+    """Which counter includes which. A dialect declares one; a provider's row may override it, also by model pattern."""
 
     input_includes: frozenset[Counter] = frozenset(
         {
@@ -79,6 +79,8 @@ class DiscrepancyKind(StrEnum):
     ZERO_BESIDE_TEXT = "zero_beside_text"
     CHOICES_UNREPORTED = "choices_unreported"
     LINES_DISAGREE = "lines_disagree"
+    IMPLAUSIBLE = "implausible"
+    """A number that no count can be: negative, or absurdly large. The raw report has it."""
 
 
 class Discrepancy(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -144,6 +146,7 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
     is estimated from what was seen; without it, the unknown stays unknown.
     """
     found = [Discrepancy(DiscrepancyKind.COUNTER_FELL, counter) for counter in sorted(reading.fell)]
+    found += [Discrepancy(DiscrepancyKind.IMPLAUSIBLE, counter) for counter in sorted(reading.implausible)]
     voucher = Provenance.REPORTED if ended else Provenance.PARTIAL
     whole, unreported = _whole_reply(reading, delivered, found)
     counts = {counter: said.value for counter, said in whole.items()}
@@ -256,7 +259,8 @@ def _derive(
         known[missing[0]] = rest
         return known, frozenset(missing)
     if not missing and rest > 0 and convention.hidden_reasoning:
-        known[Counter.OUTPUT] += rest
+        if Counter.REASONING in convention.output_includes:
+            known[Counter.OUTPUT] += rest
         known[Counter.REASONING] = known.get(Counter.REASONING, 0) + rest
         return known, frozenset({Counter.REASONING})
     if not missing and rest:

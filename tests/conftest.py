@@ -1,0 +1,17 @@
+"""What every test shares: how hypothesis searches."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+__all__: list[str] = []
+
+_CALM = [HealthCheck.too_slow]
+"""A loaded machine is not a failure."""
+
+settings.register_profile("default", deadline=None, suppress_health_check=_CALM)
+settings.register_profile("ci", deadline=None, suppress_health_check=_CALM, derandomize=True, database=None)
+settings.register_profile("long", deadline=None, suppress_health_check=_CALM, max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
