@@ -80,7 +80,7 @@ class Context(msgspec.Struct, frozen=True):
     """Time-ordered."""
     jitter: Callable[[], float]
     """In [0, 1)."""
-    price: Callable[[Opening, Deployment, tuple[SettledLine, ...]], tuple[Line, ...]]
+    price: Callable[[Opening, tuple[SettledLine, ...]], tuple[Line, ...]]
     """Never raises; what has no known price is unpriced."""
     limits: Limits
     learned: set[str]
@@ -198,6 +198,8 @@ class _Running:
             streamed=call.peek.streamed,
             input_estimate=call.input_estimate,
             price_id=deployment.provider.price_id,
+            free=deployment.provider.free,
+            own_prices=deployment.prices,
             convention=deployment.convention,
         )
         self.meter = Meter(self.opening.attempt, call.input_estimate)
@@ -430,7 +432,7 @@ class _Running:
             opening=self.opening,
             closed=context.wall(),
             exit=exit_,
-            lines=context.price(self.opening, self._deployment, settlement.lines) if ran else (),
+            lines=context.price(self.opening, settlement.lines) if ran else (),
             reading=self.meter.reading,
             delivered=self.meter.delivered if ran and settlement.usage.estimated else None,
             finality=settlement.finality,

@@ -29,8 +29,8 @@ class Deployment(msgspec.Struct, frozen=True):
     drop: bool = False
     headers: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
-    prices: Mapping[str, int] | None = None
-    """Picodollars per token by bucket, from the configuration."""
+    prices: Mapping[str, str] | None = None
+    """USD per million tokens by bucket, as the configuration says them."""
     known: bool = True
     """False: a server nobody described; its quirks are learned."""
 

@@ -67,6 +67,10 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens, from the request alone."""
     price_id: str | None = None
     """How the price table names the provider; None: it has no list price."""
+    free: bool = False
+    """Nothing this provider serves costs money."""
+    own_prices: Mapping[str, str] | None = None
+    """The owner's prices for `model`: USD per million tokens by bucket, as written."""
     convention: Convention = Convention()
     """How the provider's counters are to be read: kept, so that a crashed attempt can be settled without its table."""
 

@@ -1,0 +1,66 @@
+"""What the exchange must know of a chat request that is otherwise only carried. Costs microseconds whatever its size."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from counterfoil.core.error import RequestError
+from counterfoil.dialects.dialect import RequestPeek
+
+__all__ = ["peek_request"]
+
+CHOICES: Final = 128
+"""The most choices a request may ask for (`n`; OpenAI's published schema)."""
+
+
+class _StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class _Request(msgspec.Struct, frozen=True):
+    model: str
+    messages: list[msgspec.Raw]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    n: int | None = None
+    user: str | None = None
+
+
+_decoder: Final = msgspec.json.Decoder(_Request)
+
+
+def peek_request(body: bytes) -> RequestPeek:
+    """Read what must be known. Raises RequestError: not JSON, a wrong type, no model, no message, `n` out of bounds."""
+    try:
+        request = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"The request is not a chat request: {error}.", param=_param(str(error))) from None
+    except msgspec.DecodeError as error:
+        raise RequestError(f"The request body is not JSON: {error}.", code="invalid_json") from None
+    except RecursionError:
+        raise RequestError("The request body is nested too deeply.", code="too_deep") from None
+    if not request.model:
+        raise RequestError("`model` is empty. Name a model; GET /v1/models lists them.", param="model")
+    if not request.messages:
+        raise RequestError("`messages` is empty. Send at least one message.", param="messages")
+    if request.n is not None and not 1 <= request.n <= CHOICES:
+        raise RequestError(f"`n` must be between 1 and {CHOICES}.", param="n")
+    options = request.stream_options
+    return RequestPeek(
+        model=request.model,
+        streamed=bool(request.stream),
+        usage_asked=bool(options and options.include_usage),
+        choices=request.n or 1,
+        user=request.user,
+    )
+
+
+def _param(text: str) -> str | None:
+    """The field a validation error speaks of: "Expected `str`, got `int` - at `$.model`" -> "model"."""
+    _, found, path = text.rpartition("`$.")
+    if found:
+        return path.rstrip("`")
+    _, found, name = text.partition("missing required field `")
+    return name.partition("`")[0] if found else None

@@ -1,0 +1,38 @@
+"""From settled lines to lines with a cost: which price holds for which model, and whose it is.
+
+The owner's own prices go first, then the table; a provider that is free costs nothing; what has no known price is
+unpriced, which is never 0. Nothing here can raise into a request.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from counterfoil.ledger.entry import Line, Opening
+from counterfoil.ledger.price import Price, cost_of, free_price, own_price
+from counterfoil.ledger.price_table import PriceTable
+from counterfoil.usage.settle import SettledLine
+
+__all__ = ["price_lines"]
+
+
+def price_lines(opening: Opening, lines: tuple[SettledLine, ...], table: PriceTable) -> tuple[Line, ...]:
+    """Price the lines of one attempt, by the prices that held when it opened."""
+    return tuple(_priced(opening, line, table) for line in lines)
+
+
+def _priced(opening: Opening, line: SettledLine, table: PriceTable) -> Line:
+    model = line.model or opening.model
+    cost = cost_of(line.usage.buckets, _price(opening, model, table), waived=line.waived)
+    return Line(model, line.kind, line.usage, cost.amount, cost.priced_by, line.waived)
+
+
+def _price(opening: Opening, model: str, table: PriceTable) -> Price | None:
+    if opening.own_prices is not None and model == opening.model:
+        day = datetime.fromtimestamp(opening.opened, UTC).date().isoformat()
+        return own_price(opening.provider, model, opening.own_prices, date=day)
+    if opening.free:
+        return free_price(opening.provider, model)
+    if opening.price_id is None:
+        return None
+    return table.find(opening.price_id, model, opening.opened)
