@@ -16,19 +16,17 @@ import msgspec
 from counterfoil.core.error import Failure
 from counterfoil.core.event import Event, ReplyFailed
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
+from counterfoil.dialects.openai_chat.endings import END_REPAIRS, Ending
 from counterfoil.dialects.openai_chat.failure import write_failure
 from counterfoil.dialects.openai_chat.repairs import (
     BLOCK_REPAIRS,
     CALL_REPAIRS,
     CHOICE_REPAIRS,
-    END_REPAIRS,
     FRAME_REPAIRS,
     WHOLE_CALL_REPAIRS,
     WHOLE_CHOICE_REPAIRS,
     WHOLE_REPAIRS,
     Block,
-    Ending,
-    Repair,
 )
 from counterfoil.dialects.openai_chat.schema import UNREADABLE
 from counterfoil.dialects.openai_chat.splice import (
@@ -37,6 +35,7 @@ from counterfoil.dialects.openai_chat.splice import (
     ChoiceWork,
     FrameWork,
     Progress,
+    Repair,
     encode,
     read_values,
 )

@@ -8,19 +8,21 @@ Rule 4: nothing here knows who the provider is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
 
+from counterfoil.dialects.openai_chat.endings import END_REPAIRS
 from counterfoil.dialects.openai_chat.splice import (
+    ASSISTANT,
     EMPTY,
+    NO_CHOICES,
     NULL,
     CallWork,
     ChoiceWork,
     FrameWork,
     Progress,
+    Repair,
     Values,
     encode,
     has_object,
@@ -34,37 +36,20 @@ __all__ = [
     "BLOCK_REPAIRS",
     "CALL_REPAIRS",
     "CHOICE_REPAIRS",
-    "END_REPAIRS",
     "FRAME_REPAIRS",
     "REPAIRS",
     "WHOLE_CALL_REPAIRS",
     "WHOLE_CHOICE_REPAIRS",
     "WHOLE_REPAIRS",
     "Block",
-    "Ending",
-    "Repair",
 ]
 
-Subject = TypeVar("Subject")
-
-_ASSISTANT: Final = msgspec.Raw(b'"assistant"')
-_NO_CHOICES: Final = msgspec.Raw(b"[]")
 _BESIDE: Final = frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation"})
 """Members that belong to the frame they are in: they say nothing when the frame itself is not carried."""
 _SAYS_NOTHING: Final = frozenset({"index", "finish_reason", "native_finish_reason", "delta"})
 """Members of a choice that say nothing once it has finished."""
 _NOTE_OF_REPLY: Final = ("service_tier", "system_fingerprint")
 """Members of a frame that speak of the reply, for a usage frame that we write from nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Repair(Generic[Subject]):
-    """One row: what it is called, what it mends, the fact that asks for it, and the function that does it."""
-
-    name: str
-    mends: str
-    cites: str
-    mend: Callable[[Subject, Progress], None]
 
 
 class Block:
@@ -81,20 +66,6 @@ class Block:
         """Blocks of their own for comments and data, LF line ends, no other lines."""
         said = b"".join([line + b"\n" for line in self.comments]) + b"\n" if self.comments else b""
         return said + b"data: " + self.data + b"\n\n" if self.data else said
-
-
-class Ending:
-    """The last frames of a stream, in the order in which they are written."""
-
-    __slots__ = ("frames", "usage")
-
-    def __init__(self, usage: msgspec.Raw) -> None:
-        self.usage = usage
-        """The settled usage object, or null."""
-        self.frames: list[bytes] = []
-
-    def add(self, values: Values) -> None:
-        self.frames.append(encode(values))
 
 
 # --- Blocks: what is not JSON ------------------------------------------------------------------------------------
@@ -146,7 +117,7 @@ def _role(choice: ChoiceWork, progress: Progress) -> None:
     if choice.part is None or choice.number in progress.begun:
         return
     if is_empty(choice.part.get("role")):
-        choice.put_part(opened_by("role", _ASSISTANT, choice.part))
+        choice.put_part(opened_by("role", ASSISTANT, choice.part))
 
 
 def _role_repeated(choice: ChoiceWork, progress: Progress) -> None:
@@ -282,7 +253,7 @@ def _without_choice(frame: FrameWork, progress: Progress) -> None:
         return
     frame.held = True
     if has_object(frame.values, "usage"):
-        progress.last |= {**frame.values, "choices": _NO_CHOICES}
+        progress.last |= {**frame.values, "choices": NO_CHOICES}
     else:
         progress.pending |= {key: value for key, value in frame.values.items() if key not in _BESIDE}
 
@@ -368,77 +339,12 @@ FRAME_REPAIRS: Final[tuple[Repair[FrameWork], ...]] = (
 )
 
 
-# --- The end -----------------------------------------------------------------------------------------------------
-
-
-def _frame_of_ours(progress: Progress, choices: list[Values]) -> Values:
-    values = {**progress.identity, "choices": msgspec.Raw(encode(choices))}
-    if progress.facts.usage_asked:
-        values["usage"] = NULL
-    return values
-
-
-def _choice_of_ours(number: int, delta: Values, finish: msgspec.Raw) -> Values:
-    index = msgspec.Raw(encode(number))
-    return {"index": index, "delta": msgspec.Raw(encode(delta)), "finish_reason": finish}
-
-
-def _finish_supplied(ending: Ending, progress: Progress) -> None:
-    if progress.quirks.end == "finish":
-        return
-    for number in sorted((progress.begun or {0}) - progress.finished):
-        delta = {} if number in progress.begun else {"role": _ASSISTANT, "content": msgspec.Raw(b'""')}
-        reason = msgspec.Raw(b'"tool_calls"' if progress.has_calls(number) else b'"stop"')
-        ending.add(_frame_of_ours(progress, [_choice_of_ours(number, delta, reason)]))
-
-
-def _afterword(ending: Ending, progress: Progress) -> None:
-    if progress.pending and not progress.facts.usage_asked:
-        nothing = _choice_of_ours(0, {} if 0 in progress.begun else {"role": _ASSISTANT}, NULL)
-        ending.add({**_frame_of_ours(progress, [nothing]), **progress.pending})
-
-
-def _usage_frame(ending: Ending, progress: Progress) -> None:
-    if not progress.facts.usage_asked:
-        return
-    progress.identify(progress.last)
-    base = progress.last if "choices" in progress.last else {**progress.identity, "choices": NULL, **progress.last}
-    ending.add({**base, **progress.pending, **progress.identity, "choices": _NO_CHOICES, "usage": ending.usage})
-
-
-def _end_mark(ending: Ending, progress: Progress) -> None:
-    ending.frames.append(b"[DONE]")
-
-
-END_REPAIRS: Final[tuple[Repair[Ending], ...]] = (
-    Repair(
-        "finish supplied",
-        "a choice that its provider never finishes is finished by us, where the provider's row says so (quirk `end`)",
-        "DESIGN 4.2.5; openai.chat/snowflake",
-        _finish_supplied,
-    ),
-    Repair(
-        "afterword",
-        "values that came after the last choice, where no usage frame follows, come beside a choice that says nothing",
-        "DESIGN 4.4.2 (no value is lost)",
-        _afterword,
-    ),
-    Repair(
-        "usage frame",
-        "asked: one last frame, `choices: []`, with the settled usage; it is the provider's own where it sent one",
-        "WIRE.md 3; openai.chat/groq (three times), perplexity (every frame), mistral.chat (finish frame)",
-        _usage_frame,
-    ),
-    Repair("end mark", "the client always gets `[DONE]`", "WIRE.md 2 ([DONE] missing); openai.chat/writer", _end_mark),
-)
-
-
 # --- Whole replies -----------------------------------------------------------------------------------------------
 
 
 def _whole_role(choice: ChoiceWork, progress: Progress) -> None:
     if choice.part is not None and is_empty(choice.part.get("role")):
-        choice.put_part(opened_by("role", _ASSISTANT, choice.part))
+        choice.put_part(opened_by("role", ASSISTANT, choice.part))
 
 
 def _whole_usage(frame: FrameWork, progress: Progress) -> None:

@@ -7,20 +7,24 @@ Rule 2: nothing here decides what to mend; `repairs.py` does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from counterfoil.dialects.dialect import Quirks, ReplyFacts
 
 __all__ = [
+    "ASSISTANT",
     "EMPTY",
+    "NO_CHOICES",
     "NULL",
     "CallIndexes",
     "CallWork",
     "ChoiceWork",
     "FrameWork",
     "Progress",
+    "Repair",
     "Values",
     "encode",
     "has_object",
@@ -32,6 +36,10 @@ __all__ = [
 
 Values = dict[str, msgspec.Raw]
 
+Subject = TypeVar("Subject")
+
+ASSISTANT: Final = msgspec.Raw(b'"assistant"')
+NO_CHOICES: Final = msgspec.Raw(b"[]")
 NULL: Final = msgspec.Raw(b"null")
 EMPTY: Final = frozenset({b"null", b'""', b"[]", b"{}"})
 """What says nothing, as providers write it."""
@@ -312,3 +320,13 @@ class Progress:
         created = values.get("created")
         if created is not None and bytes(created).isdigit() and bytes(created) != b"0":
             self.identity["created"] = msgspec.Raw(bytes(created))
+
+
+@dataclass(frozen=True, slots=True)
+class Repair(Generic[Subject]):
+    """One row: what it is called, what it mends, the fact that asks for it, and the function that does it."""
+
+    name: str
+    mends: str
+    cites: str
+    mend: Callable[[Subject, Progress], None]
