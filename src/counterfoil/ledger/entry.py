@@ -154,7 +154,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class UsageFigures(msgspec.Struct, frozen=True):
-    """The figures a person or a tool is shown: inclusive totals (cache in input, reasoning in output). None: unknown."""
+    """What a person or a tool is shown: inclusive totals (cache in input, reasoning in output). None: unknown."""
 
     input_tokens: int | None
     cache_read_tokens: int | None

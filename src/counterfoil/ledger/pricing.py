@@ -30,7 +30,10 @@ def _priced(opening: Opening, line: SettledLine, table: PriceTable) -> Line:
 def _price(opening: Opening, model: str, table: PriceTable) -> Price | None:
     if opening.own_prices is not None and model == opening.model:
         day = datetime.fromtimestamp(opening.opened, UTC).date().isoformat()
-        return own_price(opening.provider, model, opening.own_prices, date=day)
+        try:
+            return own_price(opening.provider, model, opening.own_prices, date=day)
+        except ValueError:  # the configuration is checked when it is read; pricing never fails a request
+            return None
     if opening.free:
         return free_price(opening.provider, model)
     if opening.price_id is None:

@@ -1,4 +1,4 @@
-"""What the exchange must know of a chat request that is otherwise only carried. Costs microseconds whatever its size."""
+"""What the exchange must know of a chat request that is otherwise only carried."""
 
 from __future__ import annotations
 
