@@ -165,7 +165,7 @@ class MessagesEncoder:
     def _stopped(self) -> tuple[str, str | None]:
         finish = self._finish
         if finish is None:
-            return "refusal" if self._refused else "end_turn", None
+            return "refusal" if self._refused else "tool_use" if self._called else "end_turn", None
         if finish.reason is FinishReason.STOP and self._refused:
             return "refusal", None
         if finish.reason is FinishReason.STOP and finish.stop_sequence is not None:
@@ -176,8 +176,8 @@ class MessagesEncoder:
         """One event: said now, kept for the end, or made to wait for the open call."""
         match event:
             case ReplyStarted():
-                self._id = event.id
-                self._begin()
+                # Nothing is sent yet: a reply that fails before it says anything can still be asked for elsewhere.
+                self._id = self._id or event.id
             case UsageReported() | ReplyFailed() | LogprobsGiven() | OpaqueGiven():
                 return
             case ChoiceFinished():

@@ -23,6 +23,10 @@ __all__ = ["bad_reply", "frame_failure", "read_failure", "write_failure"]
 _MESSAGE_KEPT: Final = 2000
 """Characters of a provider's message that are kept."""
 
+_LONGEST_WAIT: Final = 86_400.0
+"""Seconds; a longer retry-after is taken for this."""
+_SECRET: Final = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}")
+
 
 class _Type(msgspec.Struct, frozen=True):
     kind: FailureKind
@@ -32,11 +36,11 @@ class _Type(msgspec.Struct, frozen=True):
 
 _TYPES: Final[Mapping[str, _Type]] = {
     "invalid_request_error": _Type(FailureKind.INVALID_REQUEST, Fault.CLIENT, 400),
-    # The provider's credential is the operator's, not the client's.
+    # The provider's credential and its model name are the operator's, not the client's.
     "authentication_error": _Type(FailureKind.AUTHENTICATION, Fault.GATEWAY, 401),
     "billing_error": _Type(FailureKind.PERMISSION, Fault.GATEWAY, 402),
     "permission_error": _Type(FailureKind.PERMISSION, Fault.GATEWAY, 403),
-    "not_found_error": _Type(FailureKind.NOT_FOUND, Fault.CLIENT, 404),
+    "not_found_error": _Type(FailureKind.NOT_FOUND, Fault.GATEWAY, 404),
     "conflict_error": _Type(FailureKind.INVALID_REQUEST, Fault.CLIENT, 409),
     "request_too_large": _Type(FailureKind.TOO_LARGE, Fault.CLIENT, 413),
     "rate_limit_error": _Type(FailureKind.RATE_LIMITED, Fault.PROVIDER, 429),
@@ -132,7 +136,7 @@ def _failure(word: str | None, message: str | None, status: int | None, retry_af
         kind = next((narrower for pattern, narrower in _NARROWER if pattern.search(message)), kind)
     return Failure(
         kind=kind,
-        message=(message or _unsaid(status))[:_MESSAGE_KEPT],
+        message=_SECRET.sub("sk-...", message or _unsaid(status))[:_MESSAGE_KEPT],
         fault=row.fault,
         status=row.status if status is None or status < 400 else status,
         type=word,
@@ -155,5 +159,5 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             continue
         if math.isfinite(seconds) and seconds >= 0:
-            return seconds
+            return min(seconds, _LONGEST_WAIT)
     return None
