@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.usage.settle import Convention
 
-__all__ = ["Auth", "ModelRule", "Provider"]
+__all__ = ["EMBEDDED", "Auth", "ModelRule", "Provider"]
+
+EMBEDDED: Final = "embedded:"
+"""The base URL of the model this package runs itself. Its address and key change with every start, so whoever posts to
+it asks the engine for them first."""
 
 
 class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,11 +42,18 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str
     dialect: str
     base_url: str | None = None
-    """None: the deployment must say where (a self-hosted server, a tenant's own resource)."""
+    """None: the deployment must say where (a tenant's own resource). `EMBEDDED`: the model we run ourselves."""
+    base_url_like: str | None = None
+    """What a deployment's own base URL looks like, for a person who has to write one."""
     auth: Auth = Auth()
     secret_env: tuple[str, ...] = ()
     """Environment variables that hold its secret, in order of preference."""
+    keyless: bool = False
+    """It usually answers without a secret (a server on one's own machine)."""
+    meter_only: bool = False
+    """Its usage is known, so that recordings can be metered, but this version cannot call it."""
     base_url_env: tuple[str, ...] = ()
+    """Environment variables that move it elsewhere, in order of preference."""
     headers: Mapping[str, str] = {}
     """Sent with every request."""
     query: Mapping[str, str] = {}

@@ -1,0 +1,134 @@
+"""The table of providers: its text to rows, and rows to the table people read.
+
+Rule 1: the table is data. A row that cannot be right (an unknown dialect, no link, no evidence) is refused when it is
+read, by its name. Rule 2: no IO. Who loads the packaged text is `driver/resolve.py`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from counterfoil.providers.provider import EMBEDDED, Provider
+from counterfoil.usage.reading import Counter
+from counterfoil.usage.settle import Convention
+
+__all__ = ["TableError", "convention_table", "is_base_url", "matching", "proven_by", "read_table"]
+
+UNVERIFIED: Final = "unverified"
+
+
+class TableError(ValueError):
+    """A table that cannot be trusted; the message says which row and why."""
+
+
+def read_table(text: str, dialects: Mapping[str, object]) -> Mapping[str, Provider]:
+    """The rows of `providers.toml` by name, in the file's order.
+
+    `dialects`: the known ones by name. Raises TableError.
+    """
+    try:
+        rows = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TableError(f"the table of providers is not TOML: {error}") from error
+    table: dict[str, Provider] = {}
+    for name, fields in rows.items():
+        try:
+            row = msgspec.convert({"name": name, **fields} if isinstance(fields, dict) else fields, Provider)
+        except msgspec.ValidationError as error:
+            raise TableError(f"{name}: {error}") from error
+        problem = _problem(row, name, dialects)
+        if problem:
+            raise TableError(f"{name}: {problem}")
+        table[name] = row
+    return MappingProxyType(table)
+
+
+def is_base_url(text: str) -> bool:
+    """Whether provider paths can be put behind `text`: http or https, a host, no query, no fragment, no user."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or parts.username or parts.password)
+    return (
+        parts.scheme in ("http", "https") and bool(parts.hostname) and plain and text.isprintable() and " " not in text
+    )
+
+
+def matching(rows: Iterable[Provider], model: str) -> tuple[Provider, ...]:
+    """The rows whose patterns mean `model` when a client names no provider."""
+    return tuple(row for row in rows if any(fnmatchcase(model, pattern) for pattern in row.models))
+
+
+def proven_by(table: Mapping[str, Provider], recording: str) -> Provider | None:
+    """The row of a recording's `dialect/provider`: the first that names it as evidence."""
+    return next((row for row in table.values() if recording in row.evidence), None)
+
+
+def convention_table(table: Mapping[str, Provider], defaults: Mapping[str, Convention]) -> str:
+    """Provider by convention, as a Markdown table. `defaults`: each dialect's convention by its name."""
+    lines = [
+        "| provider | models | dialect | added to the input | added to the output | total is | evidence |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in table.values():
+        ruled = [rule for rule in row.model_rules if rule.convention is not None]
+        lines += [_line(row, f"`{rule.model}`", rule.convention or defaults[row.dialect]) for rule in ruled]
+        lines.append(_line(row, "others" if ruled else "all", row.convention or defaults[row.dialect]))
+    return "\n".join(lines) + "\n"
+
+
+def _problem(row: Provider, name: str, dialects: Mapping[str, object]) -> str | None:
+    """What is wrong with a row, or None."""
+    checks: dict[str, Any] = {
+        f"the table is called {name!r}, the row {row.name!r}": row.name == name,
+        f"{row.dialect!r} is not a dialect": row.dialect in dialects,
+        "no link to its documentation": row.link.startswith("https://"),
+        'no evidence: name recordings, or say "unverified"': bool(row.evidence),
+        f"{row.base_url!r} is not a base URL": row.base_url in (None, EMBEDDED) or is_base_url(str(row.base_url)),
+        "neither a base_url nor what one looks like": row.base_url or row.base_url_like,
+        f"{row.path!r} does not begin with a slash": row.path is None or row.path.startswith("/"),
+        "its probe is not on this machine": row.probe is None or urlsplit(row.probe).hostname == "127.0.0.1",
+        "a header auth that names no header": row.auth.style != "header" or row.auth.header != "authorization",
+        "a rule for models that says nothing": all(rule.convention or rule.quirks for rule in row.model_rules),
+    }
+    return next((problem for problem, holds in checks.items() if not holds), None)
+
+
+_INPUT_SIDE: Final = (Counter.CACHE_READ, Counter.CACHE_WRITE, Counter.INPUT_AUDIO)
+_OUTPUT_SIDE: Final = (Counter.REASONING,)
+_WORDS: Final[Mapping[Counter, str]] = {
+    Counter.INPUT: "input",
+    Counter.OUTPUT: "output",
+    Counter.CACHE_READ: "cache read",
+    Counter.CACHE_WRITE: "cache write",
+    Counter.INPUT_AUDIO: "audio",
+    Counter.REASONING: "reasoning",
+}
+
+
+def _line(row: Provider, models: str, convention: Convention) -> str:
+    beside_input = [_WORDS[counter] for counter in _INPUT_SIDE if counter not in convention.input_includes]
+    beside_output = [_WORDS[counter] for counter in _OUTPUT_SIDE if counter not in convention.output_includes]
+    if convention.hidden_reasoning:
+        beside_output.append("reasoning, hidden in the total")
+    total = [word for counter, word in _WORDS.items() if counter in convention.total_is]
+    evidence = ", ".join(f"`{one}`" if one != UNVERIFIED else one for one in row.evidence)
+    cells = (
+        f"[{row.title}]({row.link}) `{row.name}`",
+        models,
+        f"`{row.dialect}`",
+        ", ".join(beside_input) or "nothing",
+        ", ".join(beside_output) or "nothing",
+        " + ".join(total),
+        evidence,
+    )
+    return f"| {' | '.join(cells)} |"
