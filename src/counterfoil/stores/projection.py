@@ -1,0 +1,227 @@
+"""What stores show of entries: what can be searched, and totals.
+
+Rule 1: totals are a projection. They are what adding up the entries gives, nothing else, and can be recomputed.
+Rule 2: pure. A total of unknowns says how many it does not contain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import msgspec
+
+from counterfoil.ledger.entry import Entry, Exit, Line
+from counterfoil.ledger.store import EntryStore
+from counterfoil.usage.usage import Provenance
+
+__all__ = [
+    "ALL",
+    "DIMENSIONS",
+    "FIGURES",
+    "Difference",
+    "LedgerStore",
+    "Selection",
+    "Total",
+    "TotalKey",
+    "add_totals",
+    "compare_totals",
+    "day_of",
+    "group_totals",
+    "selected",
+    "totals_of",
+]
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which entries. Every condition that is not None must hold."""
+
+    since: float | None = None
+    """Opened at or after; Unix seconds."""
+    until: float | None = None
+    """Opened before."""
+    key: str | None = None
+    exit: Exit | None = None
+    provider: str | None = None
+    model: str | None = None
+    """The provider's name for it."""
+    route: str | None = None
+    user: str | None = None
+    limit: int | None = None
+    """At most so many: the oldest."""
+    last: int | None = None
+    """At most so many: the newest, still oldest first."""
+
+
+ALL: Final = Selection()
+
+
+class TotalKey(msgspec.Struct, frozen=True, order=True):
+    """What one total is of. None, in a grouped total: of all of them."""
+
+    day: str | None = None
+    """The day the attempts were opened, UTC, ISO 8601."""
+    key: str | None = None
+    """The gateway key's name; empty: without a key."""
+    provider: str | None = None
+    model: str | None = None
+    """The model of the line; attempts are counted at the model that was asked for."""
+
+
+DIMENSIONS: Final = TotalKey.__struct_fields__
+
+
+class Total(msgspec.Struct, frozen=True):
+    """Sums of entries. Tokens are sums of what is known, in inclusive figures (cache in input, reasoning in output)."""
+
+    attempts: int = 0
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated_tokens: int = 0
+    """How many of the input and output tokens are estimates."""
+    unknown: int = 0
+    """Lines whose input or output nobody knows; what is known of them is in the sums."""
+    unpriced: int = 0
+    """Lines without a price; their cost is not in the sum."""
+    cost: int = 0
+    """Picodollars. Of any size."""
+
+    def __add__(self, other: Total) -> Total:
+        """Figure by figure."""
+        return Total(*map(int.__add__, msgspec.structs.astuple(self), msgspec.structs.astuple(other)))
+
+
+FIGURES: Final = Total.__struct_fields__
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A total that is not what its entries add up to."""
+
+    of: TotalKey
+    stored: Total
+    recomputed: Total
+
+
+class LedgerStore(EntryStore, Protocol):
+    """What every store of entries can do. Errors are the database's own, and OSError."""
+
+    def sync(self) -> None:
+        """Return when everything appended would survive a power cut."""
+        ...
+
+    def entry(self, attempt: str) -> Entry | None:
+        """One entry, by its attempt."""
+        ...
+
+    def entries(self, selection: Selection = ALL) -> Iterable[Entry]:
+        """Entries, oldest first (by opening, then attempt), as they are asked for: never all in memory."""
+        ...
+
+    def usage(
+        self, by: Sequence[str] = (), since: float | None = None, until: float | None = None
+    ) -> dict[TotalKey, Total]:
+        """Totals, grouped by some of `DIMENSIONS`. Times as in `Selection`. Raises ValueError for another word."""
+        ...
+
+    def verify(self) -> list[Difference]:
+        """Recompute all totals from all entries; what differs."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the database. Doing it twice changes nothing."""
+        ...
+
+
+def day_of(at: float) -> str:
+    """The UTC day of a time in Unix seconds."""
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
+
+
+def selected(entry: Entry, selection: Selection) -> bool:
+    """Whether the conditions hold (not the limits)."""
+    opening = entry.opening
+    wanted = (
+        (selection.key, opening.key),
+        (selection.exit, entry.exit),
+        (selection.provider, opening.provider),
+        (selection.model, opening.model),
+        (selection.route, opening.route),
+        (selection.user, opening.user),
+    )
+    return (
+        (selection.since is None or opening.opened >= selection.since)
+        and (selection.until is None or opening.opened < selection.until)
+        and all(value is None or value == actual for value, actual in wanted)
+    )
+
+
+def totals_of(entries: Iterable[Entry]) -> dict[TotalKey, Total]:
+    """What the entries add up to, by day, key, provider and model. Waived lines are outside totals (DESIGN 4.1.9)."""
+    sums: dict[tuple[str, str, str, str], list[int]] = {}
+    for entry in entries:
+        opening = entry.opening
+        day, key = day_of(opening.opened), opening.key or ""
+        _sums(sums, day, key, opening.provider, opening.model)[0] += 1
+        for line in entry.lines:
+            if not line.waived:
+                _add_line(_sums(sums, day, key, opening.provider, line.model), line)
+    return {TotalKey(*key): Total(*figures) for key, figures in sums.items()}
+
+
+def add_totals(into: dict[TotalKey, Total], more: Mapping[TotalKey, Total]) -> None:
+    """Add `more` to `into`."""
+    for key, total in more.items():
+        into[key] = into.get(key, _NONE) + total
+
+
+def group_totals(totals: Mapping[TotalKey, Total], by: Sequence[str]) -> dict[TotalKey, Total]:
+    """The totals added up over the dimensions not in `by`, sorted. Raises ValueError for an unknown dimension."""
+    unknown = set(by) - set(DIMENSIONS)
+    if unknown:
+        raise ValueError(f"usage is by {', '.join(DIMENSIONS)}; not by {', '.join(sorted(unknown))}")
+    grouped: dict[TotalKey, Total] = {}
+    for key, total in totals.items():
+        kept = TotalKey(*(getattr(key, name) if name in by else None for name in DIMENSIONS))
+        add_totals(grouped, {kept: total})
+    return dict(sorted(grouped.items(), key=lambda item: [value or "" for value in msgspec.structs.astuple(item[0])]))
+
+
+def compare_totals(stored: Mapping[TotalKey, Total], recomputed: Mapping[TotalKey, Total]) -> list[Difference]:
+    """Where they differ; a missing total is a total of nothing."""
+    return [
+        Difference(key, stored.get(key, _NONE), recomputed.get(key, _NONE))
+        for key in sorted(stored.keys() | recomputed.keys())
+        if stored.get(key, _NONE) != recomputed.get(key, _NONE)
+    ]
+
+
+_NONE: Final = Total()
+
+
+def _sums(sums: dict[tuple[str, str, str, str], list[int]], *key: str) -> list[int]:
+    day, name, provider, model = key
+    return sums.setdefault((day, name, provider, model), [0] * len(FIGURES))
+
+
+def _add_line(figures: list[int], line: Line) -> None:
+    """In the order of `Total`'s fields."""
+    usage = line.usage
+    given, made = usage.input_tokens, usage.output_tokens
+    figures[1] += given or 0
+    figures[2] += usage.cache_read_tokens or 0
+    figures[3] += usage.cache_write_tokens or 0
+    figures[4] += made or 0
+    figures[5] += usage.reasoning_tokens or 0
+    if usage.estimated:
+        figures[6] += sum(
+            usage.buckets.get(bucket, 0)
+            for bucket, voucher in usage.provenance.items()
+            if voucher is Provenance.ESTIMATED
+        )
+    figures[7] += given is None or made is None
+    figures[8] += line.cost is None
+    figures[9] += line.cost or 0
