@@ -162,7 +162,10 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
             found.append(Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, delivered.output))
         said = whole.get(Counter.OUTPUT)
         added = unreported if ended else unreported + (delivered.since_report or 0)
-        filled = _estimated(lines[-1].usage, delivered, added, measured=said is not None and not said.provisional)
+        # A line's output and one derived from the total are measures too; only a placeholder is not.
+        placeholder = not reading.lines and said is not None and said.provisional
+        measured = Bucket.OUTPUT in lines[-1].usage.buckets and not placeholder
+        filled = _estimated(lines[-1].usage, delivered, added, measured=measured)
         lower_bound = delivered.hidden and filled.provenance.get(Bucket.OUTPUT) is Provenance.ESTIMATED
         lines = (*lines[:-1], msgspec.structs.replace(lines[-1], usage=filled))
     finality = Finality.NONE if not reading.reports else Finality.FINAL if ended else Finality.PARTIAL
