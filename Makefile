@@ -1,0 +1,62 @@
+# Two commands matter: `make demo` and `make test`. The rest is for maintainers.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCAL_MODEL := $(BIN)/counterfoil local install
+
+.PHONY: demo test lint types tests bench soak fuzz lock clean help
+
+help: ## what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+demo: $(VENV)/.demo ## install, fetch the model, and watch the books agree
+	@$(LOCAL_MODEL)
+	@$(BIN)/counterfoil demo
+
+test: lint types tests ## all that CI runs
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+tests: $(VENV)/.dev
+	@$(LOCAL_MODEL)
+	$(BIN)/pytest
+
+bench: $(VENV)/.dev ## CPU per request and per chunk, beside nginx where it is there
+	$(BIN)/python bench/gateway.py
+
+soak: $(VENV)/.dev ## kill the gateway for ten minutes and compare the books
+	$(BIN)/pytest tests/shells/test_kill.py --kills 500
+
+fuzz: $(VENV)/.dev ## ten minutes of random bytes against the decoders
+	$(BIN)/python fuzz/decoders.py --seconds 600
+
+lock: $(VENV)/.dev ## pin every dependency again, with hashes
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	  --python-version 3.11 pyproject.toml --extra local --group demo -o requirements/demo.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	  --python-version 3.11 pyproject.toml --extra local --group dev -c requirements/demo.txt -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Counterfoil needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.demo: $(VENV)/bin/pip requirements/demo.txt pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/demo.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/pip requirements/dev.txt pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.demo
