@@ -1,0 +1,45 @@
+"""OpenAI's chat completions: the dialect most providers speak.
+
+Requests, replies, errors and usage of `POST /chat/completions`, streamed (SSE) and whole. What a provider does
+differently is read where it does no harm (`schema`, `usage.PLACES`), and is otherwise a quirk.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from counterfoil.dialects.dialect import Dialect
+from counterfoil.dialects.openai_chat.crossing import write_request
+from counterfoil.dialects.openai_chat.encode import ChatEncoder
+from counterfoil.dialects.openai_chat.failure import read_failure, write_failure
+from counterfoil.dialects.openai_chat.peek import peek_request
+from counterfoil.dialects.openai_chat.relay import ChatRelay
+from counterfoil.dialects.openai_chat.reply import ChatDecoder
+from counterfoil.dialects.openai_chat.request import patch_request, read_request
+from counterfoil.dialects.openai_chat.usage import CONVENTION
+from counterfoil.framing.sse import SseFraming
+
+__all__ = ["OPENAI_CHAT"]
+
+
+def _path(model: str, streamed: bool) -> str:
+    return "/chat/completions"
+
+
+OPENAI_CHAT: Final = Dialect(
+    name="openai_chat",
+    convention=CONVENTION,
+    framing=SseFraming,
+    path=_path,
+    content_type="text/event-stream",
+    peek_request=peek_request,
+    read_request=read_request,
+    write_request=write_request,
+    patch_request=patch_request,
+    decoder=ChatDecoder,
+    encoder=ChatEncoder,
+    relay=ChatRelay,
+    read_failure=read_failure,
+    write_failure=write_failure,
+)
+"""The dialect, as the registry lists it."""

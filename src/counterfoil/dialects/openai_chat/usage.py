@@ -44,9 +44,6 @@ PLACES: Final[tuple[tuple[Counter, tuple[str, ...]], ...]] = (
 )
 """Where each counter is said. The first place that has a number wins; a later one fills in for it."""
 
-_LARGEST: Final = 2**53
-"""A count beyond what a JSON number holds exactly is not a count."""
-
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -115,12 +112,10 @@ def write_usage(final: FinalUsage) -> bytes:
 
 
 def _count(value: object) -> int | None:
-    """A count of tokens, or None for null and for what cannot be one."""
+    """A whole number, or None for null and anything else. Whether it can be a count of tokens, `Reading` says."""
     if type(value) is float and value.is_integer():
-        value = int(value)
-    if type(value) is not int or not 0 <= value <= _LARGEST:
-        return None
-    return value
+        return int(value)
+    return value if type(value) is int else None
 
 
 def _fields(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:

@@ -1,0 +1,290 @@
+"""Errors on the chat wire: a provider's answer to a failure, a failure to the client's body.
+
+Rule 1: words beat numbers. What the error calls itself says more than its status, and a table maps both.
+Rule 2: only what the provider wrote as an error's message is carried, bounded, with anything like a secret blanked. A
+page that is not an error object is never quoted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.dialects.openai_chat.schema import UNREADABLE
+
+__all__ = ["MESSAGE_LIMIT", "bad_reply", "read_error_frame", "read_failure", "write_failure"]
+
+MESSAGE_LIMIT: Final = 2_000
+"""Characters of a provider's message that are carried."""
+_LONGEST_WAIT: Final = 86_400.0
+"""Seconds; a longer retry-after is taken for this."""
+
+_BY_STATUS: Final = MappingProxyType(
+    {
+        400: FailureKind.INVALID_REQUEST,
+        401: FailureKind.AUTHENTICATION,
+        402: FailureKind.PERMISSION,
+        403: FailureKind.PERMISSION,
+        404: FailureKind.NOT_FOUND,
+        405: FailureKind.INVALID_REQUEST,
+        408: FailureKind.TIMED_OUT,
+        409: FailureKind.INVALID_REQUEST,
+        413: FailureKind.TOO_LARGE,
+        415: FailureKind.INVALID_REQUEST,
+        422: FailureKind.INVALID_REQUEST,
+        424: FailureKind.PROVIDER_ERROR,
+        429: FailureKind.RATE_LIMITED,
+        498: FailureKind.RATE_LIMITED,  # https://console.groq.com/docs/errors: flex capacity exceeded
+        503: FailureKind.OVERLOADED,
+        504: FailureKind.TIMED_OUT,
+        529: FailureKind.OVERLOADED,
+    }
+)
+_BY_WORD: Final = MappingProxyType(
+    {
+        "authentication_error": FailureKind.AUTHENTICATION,
+        "content_filter": FailureKind.CONTENT_POLICY,  # azure.chat/azure-openai/openllmetry-test-prompt-content-…
+        "content_policy_violation": FailureKind.CONTENT_POLICY,
+        "context_length_exceeded": FailureKind.CONTEXT_WINDOW,
+        "deploymentnotfound": FailureKind.NOT_FOUND,  # azure.chat/azure-openai/openllmetry-test-chat-reasoning-1-…
+        "engine_overloaded_error": FailureKind.OVERLOADED,
+        "exceed_context_size_error": FailureKind.CONTEXT_WINDOW,  # llama.cpp, tools/server/README.md
+        "insufficient_quota": FailureKind.RATE_LIMITED,
+        "invalid_api_key": FailureKind.AUTHENTICATION,
+        "model_not_found": FailureKind.NOT_FOUND,
+        "not_found_error": FailureKind.NOT_FOUND,
+        "overloaded_error": FailureKind.OVERLOADED,
+        "permission_error": FailureKind.PERMISSION,
+        "rate_limit_error": FailureKind.RATE_LIMITED,
+        "rate_limit_exceeded": FailureKind.RATE_LIMITED,
+        "ratelimitreached": FailureKind.RATE_LIMITED,  # azure.chat/azure-ai/ruby-llm-chat-real-error-scenarios-…
+        "request_too_large": FailureKind.TOO_LARGE,
+        "responsibleaipolicyviolation": FailureKind.CONTENT_POLICY,
+        "server_error": FailureKind.PROVIDER_ERROR,
+        "string_above_max_length": FailureKind.CONTEXT_WINDOW,
+        "unavailable_error": FailureKind.OVERLOADED,  # llama.cpp while it loads
+    }
+)
+_CONTEXT: Final = re.compile(
+    r"maximum context length|context (?:length|window|size)|prompt is too long|too many (?:input )?tokens"
+    r"|(?:prompt|input)[^.]{0,60}exceeds?[^.]{0,60}(?:tokens|limit|context)",
+    re.IGNORECASE,
+)
+_POLICY: Final = re.compile(r"content (?:management )?policy|content[ _]filter|safety (?:system|policy)", re.IGNORECASE)
+_ABOUT_THE_REQUEST: Final = frozenset({FailureKind.INVALID_REQUEST, FailureKind.TOO_LARGE, FailureKind.PROVIDER_ERROR})
+"""Kinds that a message may sharpen: some providers say no more than 400."""
+
+_FAULTS: Final = MappingProxyType(
+    {
+        FailureKind.INVALID_REQUEST: Fault.CLIENT,
+        FailureKind.TOO_LARGE: Fault.CLIENT,
+        FailureKind.CONTEXT_WINDOW: Fault.CLIENT,
+        FailureKind.CONTENT_POLICY: Fault.CLIENT,
+        FailureKind.AUTHENTICATION: Fault.GATEWAY,  # the secret is the operator's
+        FailureKind.PERMISSION: Fault.GATEWAY,
+        FailureKind.NOT_FOUND: Fault.GATEWAY,  # so is the provider's model name
+    }
+)
+"""Whose fault a provider's answer is; the provider's own where the table is silent."""
+
+_TYPES: Final = MappingProxyType(
+    {
+        FailureKind.INVALID_REQUEST: "invalid_request_error",
+        FailureKind.AUTHENTICATION: "authentication_error",
+        FailureKind.PERMISSION: "permission_error",
+        FailureKind.NOT_FOUND: "not_found_error",
+        FailureKind.TOO_LARGE: "invalid_request_error",
+        FailureKind.CONTEXT_WINDOW: "invalid_request_error",
+        FailureKind.CONTENT_POLICY: "invalid_request_error",
+        FailureKind.RATE_LIMITED: "rate_limit_error",
+        FailureKind.OVERLOADED: "overloaded_error",
+        FailureKind.TIMED_OUT: "timeout_error",
+        FailureKind.CONNECTION: "api_connection_error",
+        FailureKind.BAD_REPLY: "api_error",
+        FailureKind.PROVIDER_ERROR: "api_error",
+        FailureKind.UNAVAILABLE: "service_unavailable_error",
+        FailureKind.INTERNAL: "server_error",
+    }
+)
+"""`error.type` of each kind: https://platform.openai.com/docs/guides/error-codes, and its wording where it has none."""
+
+_CODES: Final = MappingProxyType(
+    {
+        FailureKind.AUTHENTICATION: "invalid_api_key",
+        FailureKind.CONTEXT_WINDOW: "context_length_exceeded",
+        FailureKind.CONTENT_POLICY: "content_filter",
+        FailureKind.NOT_FOUND: "model_not_found",
+        FailureKind.RATE_LIMITED: "rate_limit_exceeded",
+        FailureKind.TOO_LARGE: "request_too_large",
+    }
+)
+"""`error.code` where the provider gave no word: clients decide by these (LangChain by `context_length_exceeded`)."""
+
+_SECRET: Final = re.compile(
+    r"\b(?:sk|pk|rk|gsk|xai|hf|pplx|key|AIza|nvapi|csk|fw|tgp)[-_][A-Za-z0-9_\-*.]{6,}|(?<=Bearer )\S{8,}"
+    r"|\bAIza[A-Za-z0-9_\-]{20,}|[A-Za-z0-9_\-]{0,8}\*{4,}[A-Za-z0-9_\-*]*"
+)
+_JSON: Final = msgspec.json.Decoder()
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """What an error object says of itself, wherever it says it."""
+
+    message: str | None = None
+    code: str | None = None
+    type: str | None = None
+    param: str | None = None
+    status: int | None = None
+
+
+def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+    """The failure of an answer with an error status.
+
+    `headers` have lower-case names. The client gets the provider's status where it is an error status and 502 where
+    it is not (a redirect, a success that is no reply). Never raises.
+    """
+    said = _read(body)
+    return _failure(said, status, _retry_after(headers))
+
+
+def read_error_frame(data: bytes) -> Failure:
+    """The failure an error frame tells, or an error body under a status that is not an error's. Never raises."""
+    said = _read(data)
+    return _failure(said, said.status, None) if said is not None else bad_reply("an error that is not readable")
+
+
+def bad_reply(what: str) -> Failure:
+    """The provider sent something that is not a reply in this dialect. `what` quotes nothing of it."""
+    return Failure(FailureKind.BAD_REPLY, f"The provider sent {what}.", Fault.PROVIDER, 502)
+
+
+def write_failure(failure: Failure) -> bytes:
+    """An error body as https://platform.openai.com/docs/guides/error-codes has it, and `fault`: whose fault it was."""
+    code = failure.code
+    if code is None or code.isdigit():
+        code = _CODES.get(failure.kind, code)
+    error = {
+        "message": failure.message,
+        "type": _TYPES[failure.kind],
+        "param": failure.param,
+        "code": code,
+        "fault": failure.fault.value,
+    }
+    return msgspec.json.encode({"error": error})
+
+
+def _failure(said: _Said | None, status: int | None, retry_after: float | None) -> Failure:
+    kind = _kind(said, status)
+    message = said.message if said is not None else None
+    if message is None:
+        told = f"HTTP {status}" if status is not None else "an error"
+        message = f"The provider answered {told} without a readable message."
+    return Failure(
+        kind=kind,
+        message=message,
+        fault=_FAULTS.get(kind, Fault.PROVIDER),
+        status=status if status is not None and 400 <= status <= 599 else 502,
+        code=said.code if said is not None else None,
+        type=said.type if said is not None else None,
+        param=said.param if said is not None else None,
+        retry_after=retry_after,
+        provider_status=status,
+    )
+
+
+def _kind(said: _Said | None, status: int | None) -> FailureKind:
+    if said is not None:
+        for word in (said.code, said.type):
+            kind = _BY_WORD.get(word.lower()) if word is not None else None
+            if kind is not None:
+                return kind
+    if status is not None and status < 400:
+        kind = FailureKind.BAD_REPLY if said is None else FailureKind.PROVIDER_ERROR
+    elif status is None or status >= 500:
+        kind = _BY_STATUS.get(status or 500, FailureKind.PROVIDER_ERROR)
+    else:
+        kind = _BY_STATUS.get(status, FailureKind.INVALID_REQUEST)
+    if said is not None and said.message is not None and kind in _ABOUT_THE_REQUEST:
+        if _CONTEXT.search(said.message):
+            return FailureKind.CONTEXT_WINDOW
+        if _POLICY.search(said.message):
+            return FailureKind.CONTENT_POLICY
+    if kind is FailureKind.PROVIDER_ERROR and said is not None and said.type == "invalid_request_error":
+        return FailureKind.INVALID_REQUEST
+    return kind
+
+
+def _read(body: bytes) -> _Said | None:
+    """The error object of a body, in each of the shapes servers of this dialect use; None when it has none."""
+    try:
+        found: Any = _JSON.decode(body)
+    except UNREADABLE:
+        return None
+    if isinstance(found, list):  # Gemini's OpenAI face wraps its error in a list
+        found = found[0] if found else None
+    if not isinstance(found, dict):
+        return None
+    outer = found
+    inner = found.get("error")
+    if isinstance(inner, dict):
+        found = inner
+    elif isinstance(found.get("errors"), list) and found["errors"] and isinstance(found["errors"][0], dict):
+        found = found["errors"][0]  # Cloudflare's API envelope
+    message = _message(found) or (inner if isinstance(inner, str) and inner else None)
+    code, kind, param = _text(found.get("code")), _text(found.get("type")), _text(found.get("param"))
+    if message is None and code is None and kind is None:
+        return None
+    status = next(
+        (
+            number
+            for number in (found.get("status_code"), found.get("status"), found.get("code"), outer.get("status_code"))
+            if type(number) is int and 400 <= number <= 599
+        ),
+        None,
+    )
+    return _Said(None if message is None else _safe(message), code, kind, param, status)
+
+
+def _message(found: Mapping[str, Any]) -> str | None:
+    """An error's text: `message`, FastAPI's `detail`, Mistral's validation list."""
+    for key in ("message", "detail", "msg"):
+        text = found.get(key)
+        if isinstance(text, dict):
+            text = text.get("detail", text.get("message"))
+        if isinstance(text, list):
+            lines = [line["msg"] for line in text if isinstance(line, dict) and isinstance(line.get("msg"), str)]
+            text = "; ".join(lines[:8])
+        if isinstance(text, str) and text:
+            return text
+    return None
+
+
+def _text(value: object) -> str | None:
+    """A word as text; Azure, OpenRouter and llama.cpp send numbers."""
+    if type(value) is int:
+        return str(value)
+    return value[:200] if isinstance(value, str) and value else None
+
+
+def _safe(message: str) -> str:
+    blanked = _SECRET.sub("[redacted]", message[: MESSAGE_LIMIT * 2])
+    return blanked if len(blanked) <= MESSAGE_LIMIT else blanked[: MESSAGE_LIMIT - 1] + "…"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait. An HTTP date is not read: that takes a clock. Azure sends `retry-after-ms: 0` beside
+    `retry-after: 1` (azure.chat/azure-ai), so a zero does not count."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            wait = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        if math.isfinite(wait) and wait > 0:
+            return min(wait, _LONGEST_WAIT)
+    return None
