@@ -81,19 +81,26 @@ def shared() -> Path | None:
     return None
 
 
-def ids(*prefixes: str) -> list[str]:
-    """Ids of the recordings whose id begins with one of `prefixes` (all without any); empty when they are absent."""
+def ids(*prefixes: str, stream: bool | None = None) -> list[str]:
+    """Ids of the recordings whose id begins with one of `prefixes` (all without any), streamed or not or both.
+
+    Empty when the recordings are absent.
+    """
     directory = shared()
     if directory is None:
         return []
     with (directory / "wire" / "INDEX.tsv").open(newline="") as index:
-        known = [row["id"] for row in csv.DictReader(index, delimiter="\t", quoting=csv.QUOTE_NONE)]
+        known = [
+            row["id"]
+            for row in csv.DictReader(index, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if stream is None or row["stream"] == str(stream).lower()
+        ]
     return [name for name in known if not prefixes or name.startswith(prefixes)]
 
 
-def params(*prefixes: str) -> list[Any]:
+def params(*prefixes: str, stream: bool | None = None) -> list[Any]:
     """For `pytest.mark.parametrize`: the ids, or one that is skipped with the reason when there are none."""
-    return list(ids(*prefixes)) or [pytest.param("absent", marks=pytest.mark.skip(reason=ABSENT))]
+    return list(ids(*prefixes, stream=stream)) or [pytest.param("absent", marks=pytest.mark.skip(reason=ABSENT))]
 
 
 def read(name: str) -> Recording:
