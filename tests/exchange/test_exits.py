@@ -1,0 +1,290 @@
+"""Every attempt ends in exactly one exit, and its entry says what was seen until then."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counterfoil.config import ClientGone, Retries
+from counterfoil.core.error import FailureKind
+from counterfoil.exchange.command import Abort, Close, Command, Deliver, Finish, Interrupted, Open, Read
+from counterfoil.ledger.entry import Exit, Opening, figures
+from counterfoil.ledger.store import BooksUnavailable
+from counterfoil.testing import Counts, Script, chat_reply, messages_reply
+from counterfoil.usage.usage import Bucket, Provenance
+from tests.exchange.world import CHAT, MESSAGES, Played, World, call, check_books, deployment, lost, played, refused
+
+WORDS = tuple(f"word{number} " for number in range(20))
+TRUTH = Counts(input=40, output=30, cache_read=16, reasoning=0)
+
+
+def chat(**fields: object) -> Script:
+    return chat_reply(text=WORDS, usage=TRUTH, **fields)  # type: ignore[arg-type]  # any field of ChatReply
+
+
+def gone_at(read: int) -> object:
+    """The client hangs up while the given read (from 0) waits."""
+    seen = iter(range(10**6))
+
+    def interrupt(number: int, command: Command) -> Interrupted | None:
+        return Interrupted(Exit.CLIENT_GONE) if isinstance(command, Read) and next(seen) == read else None
+
+    return interrupt
+
+
+def test_a_whole_stream_is_completed_with_the_providers_numbers() -> None:
+    world = World(played(chat()))
+    world.run(call())
+    check_books(world.log)
+    entry = world.entry
+    assert entry.exit is Exit.COMPLETED
+    shown = figures(entry.usage)
+    assert (shown.input_tokens, shown.output_tokens, shown.cache_read_tokens) == (40, 30, 16)
+    assert entry.usage.vouched((Bucket.INPUT, Bucket.OUTPUT)) is Provenance.REPORTED
+    assert not entry.discrepancies
+
+
+def test_the_entry_is_closed_before_the_end_mark_is_released() -> None:
+    world = World(played(chat()))
+    world.run(call())
+    kinds = [type(command) for command in world.log]
+    assert kinds.index(Close) < len(kinds) - 1 - kinds[::-1].index(Deliver)
+    assert world.sent.endswith(b"data: [DONE]\n\n")
+
+
+def test_a_stream_cut_in_the_middle_is_truncated_and_estimated_from_what_was_delivered() -> None:
+    script = chat()
+    world = World(played(script.then_at(10)))
+    world.run(call())
+    check_books(world.log)
+    entry = world.entry
+    assert entry.exit is Exit.TRUNCATED
+    assert entry.usage.provenance[Bucket.OUTPUT] is Provenance.ESTIMATED
+    assert 0 < (entry.usage.output_tokens or 0) < 60
+    assert entry.usage.input_tokens == 9, "the request's own estimate"
+    assert b'"error"' in world.sent
+    assert b"[DONE]" not in world.sent, "a cut is never passed off as an end"
+
+
+def test_a_cut_after_the_end_is_no_cut() -> None:
+    script = chat(shape="finish_chunk", done=False)
+    world = World(played(script, then=Interrupted(Exit.TRUNCATED)))
+    world.run(call())
+    assert world.entry.exit is Exit.COMPLETED
+    assert world.sent.endswith(b"data: [DONE]\n\n")
+
+
+def test_usage_read_before_a_cut_is_kept_and_what_came_after_it_is_added() -> None:
+    script = chat(shape="every_chunk")
+    world = World(played(script.then_at(12)))
+    world.run(call())
+    entry = world.entry
+    assert entry.exit is Exit.TRUNCATED
+    assert entry.usage.provenance[Bucket.INPUT] is Provenance.PARTIAL
+    assert entry.usage.input_tokens == 40
+
+
+def test_a_reply_that_never_begins_is_a_502_and_truncated() -> None:
+    world = World(Played(played(chat()).head, [b""]))
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is Exit.TRUNCATED
+    assert world.status == 502
+
+
+def test_an_error_frame_before_any_content_is_a_real_error_status() -> None:
+    world = World(Played(played(chat()).head, [b'data: {"error":{"message":"no room","code":503}}\n\n', b""]))
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is Exit.FAILED
+    assert world.status >= 500
+
+
+def test_an_error_frame_after_content_fails_the_attempt_and_reaches_the_client() -> None:
+    world = World(played(chat(error="groq")))
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is Exit.FAILED
+    assert world.status == 200
+    assert b'"error"' in world.sent
+    assert b"[DONE]" not in world.sent
+
+
+def test_a_client_that_hangs_up_ends_the_upstream_call_and_pays_for_what_it_got() -> None:
+    world = World(played(chat()), interrupt=gone_at(8))  # type: ignore[arg-type]  # see gone_at
+    world.run(call())
+    check_books(world.log)
+    entry = world.entry
+    assert entry.exit is Exit.CLIENT_GONE
+    assert entry.usage.provenance[Bucket.OUTPUT] is Provenance.ESTIMATED
+    assert any(isinstance(command, Abort) for command in world.log)
+
+
+def test_a_client_that_hangs_up_is_drained_where_the_route_says_so() -> None:
+    world = World(played(chat()), interrupt=gone_at(8))  # type: ignore[arg-type]  # see gone_at
+    world.run(call(client_gone=ClientGone(action="drain", drain=30)))
+    check_books(world.log)
+    entry = world.entry
+    assert entry.exit is Exit.COMPLETED
+    assert entry.usage.output_tokens == 30
+    assert entry.usage.provenance[Bucket.OUTPUT] is Provenance.REPORTED
+
+
+def test_a_client_that_hangs_up_after_the_end_changes_nothing_in_the_books() -> None:
+    script = chat()
+    finish = len(script.frames) - 2
+    world = World(played(script), interrupt=gone_at(finish))  # type: ignore[arg-type]  # see gone_at
+    world.run(call())
+    assert world.entry.exit is Exit.COMPLETED
+    assert world.entry.usage.output_tokens == 30
+
+
+def test_the_usage_is_awaited_no_longer_than_the_setting_says() -> None:
+    script = chat(shape="absent", done=False)
+    world = World(played(script, then=Interrupted(Exit.TIMED_OUT)))
+    world.run(call())
+    reads = [command for command in world.log if isinstance(command, Read)]
+    assert reads[-1].deadline - reads[-2].deadline < 0
+    assert world.entry.exit is Exit.COMPLETED
+    assert world.sent.endswith(b"data: [DONE]\n\n")
+
+
+def test_anthropic_input_known_at_the_start_survives_a_cut_and_output_is_estimated() -> None:
+    script = messages_reply(text=WORDS, usage=TRUTH)
+    world = World(played(script.then_at(9)))
+    world.run(call(deployment(MESSAGES)))
+    check_books(world.log)
+    entry = world.entry
+    assert entry.exit is Exit.TRUNCATED
+    assert entry.usage.input_tokens == 40
+    assert entry.usage.provenance[Bucket.INPUT] is Provenance.PARTIAL
+    assert entry.usage.provenance[Bucket.OUTPUT] is Provenance.ESTIMATED
+    assert (entry.usage.output_tokens or 0) > 3, "not the provisional 1 of message_start"
+
+
+def test_a_provider_that_was_never_reached_used_nothing_and_costs_nothing() -> None:
+    world = World(lost())
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is Exit.LOST
+    assert world.entry.cost == 0
+    assert world.entry.usage.total_tokens is None
+    assert world.status == 502
+
+
+def test_a_rejected_request_used_nothing_and_costs_nothing() -> None:
+    world = World(refused(401, b'{"error":{"message":"Bad key","type":"invalid_request_error","code":"bad"}}'))
+    world.run(call())
+    assert world.entry.exit is Exit.REJECTED
+    assert world.entry.status == 401
+    assert world.entry.cost == 0
+    assert world.status == 401
+
+
+def test_nothing_is_sent_when_the_books_cannot_be_opened() -> None:
+    def full(opening: Opening) -> None:
+        raise BooksUnavailable("no space left")
+
+    world = World(books_open=full)
+    outcome = world.run(call())
+    assert next(type(command) for command in world.log) is Open
+    assert not world.entries
+    assert world.status == 503
+    assert outcome.failure is not None
+    assert outcome.failure.kind is FailureKind.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("exit_", "status"), [(Exit.LOST, 502), (Exit.TIMED_OUT, 504), (Exit.SHUTDOWN, 503)], ids=lambda value: str(value)
+)
+def test_an_interruption_before_the_reply_has_its_own_exit_and_status(exit_: Exit, status: int) -> None:
+    world = World(Played(Interrupted(exit_)))
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is exit_
+    assert world.status == status
+
+
+def test_a_client_that_leaves_before_the_reply_is_told_nothing() -> None:
+    world = World(Played(Interrupted(Exit.CLIENT_GONE)))
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is Exit.CLIENT_GONE
+    assert not world.sent
+    assert world.entry.usage.input_tokens == 9, "the provider may have read it"
+
+
+def test_output_beyond_a_frame_limit_fails_the_attempt() -> None:
+    world = World(Played(played(chat()).head, [b"data: " + b"x" * (9 << 20), b""]))
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is Exit.FAILED
+
+
+def test_a_web_page_is_no_reply() -> None:
+    from counterfoil.testing import html_answer
+
+    world = World(played(html_answer(200)))
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is Exit.FAILED
+    assert world.status == 502
+
+
+EXITS = st.sampled_from([Exit.LOST, Exit.TIMED_OUT, Exit.CLIENT_GONE, Exit.SHUTDOWN, Exit.TRUNCATED])
+SCRIPTS = st.sampled_from(
+    [
+        (CHAT, chat()),
+        (CHAT, chat(shape="finish_chunk")),
+        (CHAT, chat(shape="every_chunk")),
+        (CHAT, chat(shape="repeated")),
+        (CHAT, chat(shape="absent")),
+        (CHAT, chat(shape="non_empty_choices", error="openrouter")),
+        (CHAT, chat(stream=False)),
+        (MESSAGES, messages_reply(text=WORDS, usage=TRUTH)),
+        (MESSAGES, messages_reply(text=WORDS, usage=TRUTH, delta="output_only")),
+        (MESSAGES, messages_reply(text=WORDS, usage=TRUTH, error="overloaded_error")),
+        (MESSAGES, messages_reply(text=WORDS, usage=TRUTH, stream=False)),
+    ]
+)
+
+
+@given(
+    script=SCRIPTS,
+    stream=st.booleans(),
+    where=st.sets(st.integers(0, 60), max_size=3),
+    exit_=EXITS,
+    drain=st.booleans(),
+    attempts=st.integers(1, 3),
+    cut=st.integers(0, 40),
+)
+def test_whatever_interrupts_whenever_each_attempt_has_exactly_one_entry(
+    script: tuple[object, Script],
+    stream: bool,
+    where: set[int],
+    exit_: Exit,
+    drain: bool,
+    attempts: int,
+    cut: int,
+) -> None:
+    dialect, whole = script
+    plays = [played(whole.then_at(min(cut, len(whole.frames)))) for _ in range(attempts)]
+    world = World(
+        *plays,
+        interrupt=lambda number, command: Interrupted(exit_) if number in where else None,
+    )
+    world.run(
+        call(
+            deployment(dialect),  # type: ignore[arg-type]  # the first of the pair is a Dialect
+            stream=stream,
+            retries=Retries(attempts=attempts),
+            client_gone=ClientGone(action="drain" if drain else "cancel"),
+        )
+    )
+    check_books(world.log)
+    for entry in world.entries:
+        usage = entry.usage
+        assert all(value >= 0 for value in usage.buckets.values())
+        if entry.exit is Exit.COMPLETED and Finish in {type(command) for command in world.log}:
+            assert usage.output_tokens is not None
