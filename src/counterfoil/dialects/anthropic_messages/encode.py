@@ -5,7 +5,8 @@ Rule 1: the shape is WIRE 3's: input in the head and in the one `message_delta`,
 Rule 2: blocks are opened and closed one after the other, with rising indexes. What cannot go into the open block waits.
 Rule 3: a whole reply is the same blocks, gathered.
 Rule 4: what this wire has no words for is left out: log probabilities, another dialect's opaque parts, choices beyond
-the first (a client of this dialect cannot ask for them).
+the first (a client of this dialect cannot ask for them). Opaque parts of this dialect, when a provider of it answered
+whole what was asked as a stream, or the other way round, are blocks again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.anthropic_messages.failure import write_failure
-from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode
+from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.anthropic_messages.usage import ESTIMATED, usage_fields
 from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
 
@@ -71,6 +72,7 @@ class _Block:
         self.head = dict(head or {})
         self.pieces: list[str] = []
         self.signature = ""
+        self.citations: list[msgspec.Raw] = []
 
     def arguments_complete(self) -> bool:
         """Whether the arguments so far are a JSON object: nothing can be added to one."""
@@ -87,7 +89,7 @@ class _Block:
         said = "".join(self.pieces)
         match self.kind:
             case "text":
-                return {"type": "text", "text": said}
+                return {"type": "text", "text": said, **({"citations": self.citations} if self.citations else {})}
             case "thinking":
                 return {"type": "thinking", "thinking": said, "signature": self.signature}
             case "tool_use":
@@ -104,6 +106,15 @@ def _input(arguments: str) -> object:
     except UNREADABLE:
         return {"INVALID_JSON": arguments}
     return msgspec.Raw((arguments or "{}").encode())
+
+
+def _is_ours(event: OpaqueGiven) -> bool:
+    """Whether an opaque part is a block of this dialect: an object that names its own type."""
+    try:
+        kind = msgspec.json.decode(fields_of(event.raw).get("type", b"null"))
+    except UNREADABLE:
+        return False
+    return isinstance(kind, str) and event.kind in (kind, "citation")
 
 
 class MessagesEncoder:
@@ -178,7 +189,7 @@ class MessagesEncoder:
             case ReplyStarted():
                 # Nothing is sent yet: a reply that fails before it says anything can still be asked for elsewhere.
                 self._id = self._id or event.id
-            case UsageReported() | ReplyFailed() | LogprobsGiven() | OpaqueGiven():
+            case UsageReported() | ReplyFailed() | LogprobsGiven():
                 return
             case ChoiceFinished():
                 if event.choice == 0 and self._finish is None:
@@ -192,8 +203,9 @@ class MessagesEncoder:
                 | RefusalDelta()
                 | ToolCallStarted()
                 | ToolArgumentsDelta()
+                | OpaqueGiven()
             ):
-                if event.choice:
+                if event.choice or (isinstance(event, OpaqueGiven) and not _is_ours(event)):
                     return
                 self._begin()
                 if self._fits(event):
@@ -252,6 +264,13 @@ class MessagesEncoder:
             case ToolArgumentsDelta(arguments=more):
                 if more and self._open is not None and self._open.call == event.call:
                     self._delta("tool_use", {"type": "input_json_delta", "partial_json": more}, more)
+            case OpaqueGiven(kind="citation"):
+                self._delta("text", {"type": "citations_delta", "citation": event.raw}, "")
+                if self._open is not None and not self._facts.streamed:
+                    self._open.citations.append(event.raw)
+            case OpaqueGiven():
+                self._open_block(event.kind, dict(fields_of(event.raw)))
+                self._close_block()
             case _:
                 raise AssertionError("only content is said")
 

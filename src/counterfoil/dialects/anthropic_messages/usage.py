@@ -3,7 +3,7 @@
 Rule 1: `input_tokens` excludes cache reads and cache writes (WIRE 1: read > input in 52 of 56 recordings);
 `output_tokens` includes thinking (42 of 42). There is no total.
 Rule 2: `iterations` record what ran. When they say more than the top level, they become lines (DESIGN 4.1.9).
-Rule 3: what a provider writes wrongly (a count that is no count) is absent, never an error.
+Rule 3: what is written wrongly (a count that is no number) is absent, never an error.
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ CONVENTION: Final = Convention(
 
 ESTIMATED: Final = "estimated"
 """Our mark inside a usage object whose numbers are partly a guess (DESIGN 4.1.6)."""
-
-_MOST: Final = 2**53
-"""A count beyond this is not a count."""
 
 _COUNTERS: Final[Mapping[tuple[str, ...], Counter]] = {
     ("input_tokens",): Counter.INPUT,
@@ -83,7 +80,7 @@ def _counts(said: Mapping[str, Any]) -> dict[Counter, int | None]:
             value = value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT
         if value is None:
             found[counter] = None
-        elif not isinstance(value, bool) and isinstance(value, int) and 0 <= value <= _MOST:
+        elif isinstance(value, int) and not isinstance(value, bool):  # whether it can be one, the reading says
             found[counter] = value
     return found
 
