@@ -23,6 +23,7 @@ from counterfoil.dialects.openai_chat.repairs import (
     CALL_REPAIRS,
     CHOICE_REPAIRS,
     FRAME_REPAIRS,
+    MEMBER_REPAIRS,
     WHOLE_CALL_REPAIRS,
     WHOLE_CHOICE_REPAIRS,
     WHOLE_REPAIRS,
@@ -114,17 +115,18 @@ class ChatRelay:
         if not self._streamed:
             self._body = frame.data
             return b""
-        in_order = False
+        rows = None
         if self._shortcuts and not frame.comment:
             try:
                 seen = _look(frame.data)
             except UNREADABLE:
                 pass
             else:
-                in_order = self._choices_in_order(seen)
-                if in_order and self._members_in_order(seen):
-                    return self._block(frame, frame.data)
-        return self._block(frame, self._repaired(frame, events, in_order))
+                if self._choices_in_order(seen):
+                    if self._members_in_order(seen):
+                        return self._block(frame, frame.data)
+                    rows = self._rows_for(seen)
+        return self._block(frame, self._repaired(frame, events, rows))
 
     def close(self, final: FinalUsage) -> bytes:
         """The end of a stream, usage frame and `[DONE]` included; the whole body of a reply that is not streamed."""
@@ -177,8 +179,16 @@ class ChatRelay:
             and not self._progress.pending
         )
 
-    def _repaired(self, frame: Frame, events: Sequence[Event], in_order: bool) -> bytes:
-        """The frame's data after every row; empty when nothing of it is carried now."""
+    def _rows_for(self, seen: _Look) -> Sequence[Repair[FrameWork]]:
+        """The rows for frames that may have something to mend. The choices are in order."""
+        plain = seen.x_groq is msgspec.UNSET and seen.error is msgspec.UNSET and not self._progress.pending
+        return MEMBER_REPAIRS if plain else FRAME_REPAIRS
+
+    def _repaired(
+        self, frame: Frame, events: Sequence[Event], rows: Sequence[Repair[FrameWork]] | None = None
+    ) -> bytes:
+        """The frame's data after every row, or after `rows` when its choices are in order. Empty when nothing of it is
+        carried now."""
         data, progress = frame.data, self._progress
         if frame.comment or data.strip() == _END_MARK:
             return b""
@@ -186,13 +196,13 @@ class ChatRelay:
             work = FrameWork(read_values(data))
         except UNREADABLE:
             return b"" if any(isinstance(event, ReplyFailed) for event in events) else data
-        if not in_order:
+        if rows is None:
             work.open("delta")
             work.repeated = set(progress.finished)
             for choice in work.choices:
                 self._mend_choice(choice)
             work.close()
-        for row in FRAME_REPAIRS:
+        for row in rows or FRAME_REPAIRS:
             row.mend(work, progress)
         if work.held:
             return b""

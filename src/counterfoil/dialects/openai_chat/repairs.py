@@ -37,6 +37,7 @@ __all__ = [
     "CALL_REPAIRS",
     "CHOICE_REPAIRS",
     "FRAME_REPAIRS",
+    "MEMBER_REPAIRS",
     "REPAIRS",
     "WHOLE_CALL_REPAIRS",
     "WHOLE_CHOICE_REPAIRS",
@@ -181,11 +182,11 @@ def _call_index(delta: CallWork, progress: Progress) -> None:
 
 def _call_identity(delta: CallWork, progress: Progress) -> None:
     identity, name, call = text_of(delta.values.get("id")), delta.name(), delta.call
-    if identity and call.id:
+    if identity and call.id_told:
         delta.put({key: value for key, value in delta.values.items() if key != "id"})
-    if name and call.name and delta.function is not None:
+    if name and call.name_told and delta.function is not None:
         delta.put_function({key: value for key, value in delta.function.items() if key != "name"})
-    call.id, call.name = call.id or identity, call.name or name
+    call.id_told, call.name_told = call.id_told or bool(identity), call.name_told or bool(name)
 
 
 def _arguments(delta: CallWork, progress: Progress) -> None:
@@ -253,9 +254,9 @@ def _without_choice(frame: FrameWork, progress: Progress) -> None:
         return
     frame.held = True
     if has_object(frame.values, "usage"):
-        progress.last |= {**frame.values, "choices": NO_CHOICES}
+        progress.hold(progress.last, {**frame.values, "choices": NO_CHOICES, "usage": NULL})
     else:
-        progress.pending |= {key: value for key, value in frame.values.items() if key not in _BESIDE}
+        progress.hold(progress.pending, {key: value for key, value in frame.values.items() if key not in _BESIDE})
 
 
 def _usage(frame: FrameWork, progress: Progress) -> None:
@@ -264,7 +265,7 @@ def _usage(frame: FrameWork, progress: Progress) -> None:
     if has_object(frame.values, "usage"):
         for key in _NOTE_OF_REPLY:
             if not is_empty(frame.values.get(key)):
-                progress.last.setdefault(key, frame.values[key])
+                progress.hold(progress.last, {key: frame.values[key]})
     if not progress.facts.usage_asked:
         frame.drop("usage")
     elif (said := frame.values.get("usage")) is None or bytes(said) != b"null":
@@ -275,10 +276,10 @@ def _identity(frame: FrameWork, progress: Progress) -> None:
     if frame.held:
         return
     progress.identify(frame.values)
-    for key, value in progress.identity.items():
+    for key, value in progress.identity_said:
         said = frame.values.get(key)
-        if said is None or bytes(said) != bytes(value):
-            frame.put(key, value)
+        if said is None or bytes(said) != value:
+            frame.put(key, progress.identity[key])
 
 
 def _pending(frame: FrameWork, progress: Progress) -> None:
@@ -288,14 +289,30 @@ def _pending(frame: FrameWork, progress: Progress) -> None:
     for key, value in list(progress.pending.items()):
         said = frame.values.get(key)
         if is_empty(said):
-            taken[key] = progress.pending.pop(key)
+            taken[key] = progress.release(key)
         elif said is not None and bytes(said) == bytes(value):
-            del progress.pending[key]
+            progress.release(key)
     if taken:
         frame.values = {**taken, **frame.values, **taken}
         frame.changed = True
 
 
+MEMBER_REPAIRS: Final[tuple[Repair[FrameWork], ...]] = (
+    Repair(
+        "usage key",
+        "asked: `usage` is null in every frame but the last; not asked: no frame has it",
+        "WIRE.md 3; openai.chat/groq, databricks, perplexity, deepseek, xai",
+        _usage,
+    ),
+    Repair(
+        "one identity",
+        "`id`, `object`, `created` and `model` are the same in every frame: id and time as the provider's first frame "
+        "says them, ours where it does not; the model as the client named it",
+        "DESIGN 4.4.2; azure.chat/azure-openai (empty first), openai.chat/avian (two ids), perplexity (object)",
+        _identity,
+    ),
+)
+"""The rows that mend most frames of most streams."""
 FRAME_REPAIRS: Final[tuple[Repair[FrameWork], ...]] = (
     Repair(
         "error beside choices",
@@ -317,19 +334,7 @@ FRAME_REPAIRS: Final[tuple[Repair[FrameWork], ...]] = (
         "WIRE.md 1 (Azure), 2 (empty choices at start), 3 (Dify; 8 of 37 clients crash); azure.chat/azure-openai",
         _without_choice,
     ),
-    Repair(
-        "usage key",
-        "asked: `usage` is null in every frame but the last; not asked: no frame has it",
-        "WIRE.md 3; openai.chat/groq, databricks, perplexity, deepseek, xai",
-        _usage,
-    ),
-    Repair(
-        "one identity",
-        "`id`, `object`, `created` and `model` are the same in every frame: id and time as the provider's first frame "
-        "says them, ours where it does not; the model as the client named it",
-        "DESIGN 4.4.2; azure.chat/azure-openai (empty first), openai.chat/avian (two ids), perplexity (object)",
-        _identity,
-    ),
+    *MEMBER_REPAIRS,
     Repair(
         "frame without choices, unpacked",
         "the values of a frame without choices open this one",

@@ -17,6 +17,7 @@ from counterfoil.dialects.dialect import Quirks, ReplyFacts
 __all__ = [
     "ASSISTANT",
     "EMPTY",
+    "HELD_LIMIT",
     "NO_CHOICES",
     "NULL",
     "CallIndexes",
@@ -41,6 +42,8 @@ Subject = TypeVar("Subject")
 ASSISTANT: Final = msgspec.Raw(b'"assistant"')
 NO_CHOICES: Final = msgspec.Raw(b"[]")
 NULL: Final = msgspec.Raw(b"null")
+HELD_LIMIT: Final = 1 << 20
+"""Bytes of values kept from frames that are not carried themselves. Recorded ones hold under 4 KiB."""
 EMPTY: Final = frozenset({b"null", b'""', b"[]", b"{}"})
 """What says nothing, as providers write it."""
 
@@ -97,12 +100,14 @@ def _objects(value: msgspec.Raw | None) -> list[Values] | None:
 class _Call:
     """One tool call, by the index that its deltas have on the wire."""
 
-    __slots__ = ("id", "index", "name")
+    __slots__ = ("id", "id_told", "index", "name", "name_told")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.id = ""
         self.name = ""
+        self.id_told = self.name_told = False
+        """The client has been told."""
 
 
 class CallIndexes:
@@ -141,6 +146,7 @@ class CallIndexes:
             self._by_id[identity] = call
         if name:
             named.add(call.index)
+        call.id, call.name = call.id or identity, call.name or name
         self._last = call
         self.plain_last = call.index if said == call.index else None
         return call
@@ -269,12 +275,14 @@ class Progress:
     """What a reply's earlier frames said, as far as a later repair depends on it."""
 
     __slots__ = (
+        "_held",
         "_indexes",
         "begun",
         "facts",
         "finished",
         "identified",
         "identity",
+        "identity_said",
         "last",
         "pending",
         "quirks",
@@ -291,6 +299,8 @@ class Progress:
             "model": msgspec.Raw(encode(facts.model)),
         }
         """What every frame of the reply says of it, in the order in which we write it."""
+        self.identity_said: tuple[tuple[str, bytes], ...] = ()
+        """The same as bytes, once it stands, to compare with."""
         self.identified = False
         """A frame has been carried: id and created stand."""
         self.begun: set[int] = set()
@@ -301,6 +311,8 @@ class Progress:
         """The provider's usage frame, which our last frame is made from."""
         self.settled: msgspec.Raw | None = None
         """The usage object of a whole reply; None while streaming, and where there is none."""
+        self._held = 0
+        """Bytes of values in `pending` and `last`."""
         self._indexes: dict[int, CallIndexes] = {}
 
     def indexes(self, choice: int) -> CallIndexes:
@@ -309,6 +321,20 @@ class Progress:
 
     def has_calls(self, choice: int) -> bool:
         return bool(self._indexes.get(choice))
+
+    def hold(self, held: Values, more: Values) -> None:
+        """Keep values for a later frame, up to HELD_LIMIT; what would pass it is left out."""
+        for key, value in more.items():
+            grows = len(bytes(value)) - len(bytes(held.get(key, b"")))
+            if self._held + grows <= HELD_LIMIT:
+                self._held += grows
+                held[key] = msgspec.Raw(bytes(value))  # a copy: the value itself keeps its whole frame alive
+
+    def release(self, key: str) -> msgspec.Raw:
+        """Take a value out of `pending`."""
+        value = self.pending.pop(key)
+        self._held -= len(bytes(value))
+        return value
 
     def identify(self, values: Values) -> None:
         """Let the first frame that is carried say the reply's id and time, where it says them."""
@@ -320,6 +346,7 @@ class Progress:
         created = values.get("created")
         if created is not None and bytes(created).isdigit() and bytes(created) != b"0":
             self.identity["created"] = msgspec.Raw(bytes(created))
+        self.identity_said = tuple((key, bytes(value)) for key, value in self.identity.items())
 
 
 @dataclass(frozen=True, slots=True)
