@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from counterfoil.core.event import ChoiceFinished, ReplyFailed
+from counterfoil.core.event import ChoiceFinished, Event, ReplyFailed, ReplyStarted, UsageReported
 from counterfoil.dialects.anthropic_messages import ANTHROPIC_MESSAGES
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.openai_chat import OPENAI_CHAT
+from counterfoil.dialects.openai_chat.encode import ChatEncoder
+from counterfoil.dialects.openai_chat.reply import ChatDecoder
+from counterfoil.dialects.openai_chat.usage import CONVENTION as CHAT_CONVENTION
 from counterfoil.framing.sse import SseFraming
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.reading import NO_READING
 from counterfoil.usage.settle import settle
 
-from .support import LIMIT, PLAIN, Recording, decode, facts, joined, oracle, replies, sse, start
+from ..readers import chunks_of
+from .support import LIMIT, PLAIN, Decoded, Recording, decode, facts, joined, oracle, replies, sse, start
 
 EVERY_REPLY = pytest.mark.parametrize("recording", replies())
 SMALL = 8_000
+
+
+def said(reply: Decoded) -> list[Event]:
+    """What the reply says, without who says it and what it cost."""
+    return joined(event for event in reply.events if not isinstance(event, ReplyStarted | UsageReported))
 
 
 @EVERY_REPLY
@@ -76,14 +85,14 @@ def test_a_chat_client_gets_the_same_reply_and_the_same_count(recording: Recordi
     """The crossing: this dialect's reply, written as chat, read back as chat."""
     told = decode(recording.body, streamed=recording.streamed)
     usage = told.settlement.usage
-    encoder = OPENAI_CHAT.encoder(facts(choices=1))
+    encoder = ChatEncoder(facts())
     body = encoder.encode(told.events) + encoder.close(FinalUsage(usage))
-    framing, decoder = SseFraming(LIMIT), OPENAI_CHAT.decoder(True, 1, PLAIN)
-    heard = type(told)(
-        tuple(e for frame in framing.feed(body) for e in decoder.feed(frame)), decoder.ended, decoder.done
-    )
-    assert (heard.text, heard.reasoning, heard.tools) == (told.text, told.reasoning, told.tools)
-    read = settle(heard.reading, OPENAI_CHAT.convention, ended=True).usage
+    framing, decoder = SseFraming(LIMIT), ChatDecoder(True, 1, PLAIN)
+    heard = Decoded(tuple(e for frame in framing.feed(body) for e in decoder.feed(frame)), decoder.ended, decoder.done)
+    assert (heard.text, heard.tools) == (told.text, told.tools)
+    deltas = [choice["delta"] for chunk in chunks_of(body) for choice in chunk["choices"]]
+    assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == told.reasoning
+    read = settle(heard.reading, CHAT_CONVENTION, ended=True).usage
     assert (read.input_tokens, read.output_tokens) == (usage.input_tokens, usage.output_tokens)
     assert (read.cache_read_tokens or 0) == (usage.cache_read_tokens or 0)
     assert (read.reasoning_tokens or 0) == (usage.reasoning_tokens or 0)
@@ -102,12 +111,12 @@ def test_a_client_of_this_dialect_counts_what_the_books_hold(recording: Recordin
     out = b"".join(relay.carry(frame, decoder.feed(frame)) for frame in [*frames, *([last] if last else [])])
     body = out + relay.close(FinalUsage(usage, provider_raw=told.reading.raw[-1]))
     heard = decode(body, streamed=recording.streamed)
-    drop = lambda found: [e for e in joined(found.events) if type(e).__name__ not in ("ReplyStarted", "UsageReported")]  # noqa: E731 - said twice on one line
-    assert drop(heard) == drop(told)
+    assert said(heard) == said(told)
     # What a client sees are the top-level counts; lines are for the books.
     top = NO_READING
-    for one in (report for report in (e.report for e in heard.events if hasattr(e, "report"))):
-        top = top.join(type(one)(one.counts, provisional=one.provisional))
+    for event in heard.events:
+        if isinstance(event, UsageReported):
+            top = top.join(msgspec.structs.replace(event.report, lines=None))
     read = settle(top, ANTHROPIC_MESSAGES.convention, ended=True).usage
     assert (read.input_tokens, read.output_tokens) == (usage.input_tokens, usage.output_tokens)
 
