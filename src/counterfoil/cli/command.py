@@ -1,0 +1,149 @@
+"""Which commands there are, and what happens around one of them.
+
+Rule: a command's module is imported only when it is the one asked for, so that help is fast and the core install,
+without the `server` and `local` extras, can do all that needs neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Final, Protocol, cast
+
+from counterfoil import __version__
+from counterfoil.cli.failure import CommandError, ExitCode
+
+__all__ = ["COMMANDS", "CommandModule", "main", "parser_of"]
+
+_PROGRAM: Final = "counterfoil"
+
+
+class CommandModule(Protocol):
+    """What a command's module has."""
+
+    DESCRIPTION: str
+    EXAMPLES: str
+
+    def arrange(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's arguments."""
+        ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; returns an exit code. Raises CommandError."""
+        ...
+
+
+COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Run": {
+        "serve": "start the gateway",
+        "chat": "talk to a model through the gateway, in the terminal",
+        "demo": "one real chat with a local model, and the books it leaves; no API key",
+    },
+    "Books": {
+        "entries": "what was called, an attempt a line, oldest first",
+        "usage": "tokens and cost, by model, provider, key or day",
+        "explain": "where every number of one entry comes from",
+        "verify": "add the entries up again and compare with the totals",
+        "meter": "read recorded exchanges as the gateway would: an auditor's tool",
+    },
+    "Set up": {
+        "models": "what clients can ask for",
+        "providers": "which providers are known, and which have a secret here",
+        "prices": "show a model's price, update the price list",
+        "local": "install the embedded model, show it, remove it",
+    },
+}
+"""Commands by heading; each is the module of its name in this package."""
+
+_SUMMARIES: Final = {name: summary for group in COMMANDS.values() for name, summary in group.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (those of the process by default); returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except CommandError as error:
+        _say(f"{_PROGRAM}: {error}")
+        return error.code
+    except KeyboardInterrupt:
+        _say("")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output once more at its end; what is left has no reader.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BROKEN_PIPE
+    return code
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    return _parser(name, _module(name))
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        if words[1:] and words[0] == "help":
+            return _run([words[1], "--help"])
+        sys.stdout.write(_overview())
+        return ExitCode.DONE
+    if words[0] in ("-V", "--version", "version"):
+        sys.stdout.write(f"{_PROGRAM} {__version__}\n")
+        return ExitCode.DONE
+    name = words[0]
+    if name not in _SUMMARIES:
+        near = get_close_matches(name, _SUMMARIES, n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"`{_PROGRAM} --help` lists them."
+        raise CommandError(f"There is no command {name!r}.", hint, code=ExitCode.USAGE)
+    module = _module(name)
+    try:
+        parsed = _parser(name, module).parse_args(words[1:])
+    except SystemExit as end:  # argparse has said why
+        return end.code if isinstance(end.code, int) else ExitCode.USAGE
+    return module.run(parsed)
+
+
+def _module(name: str) -> CommandModule:
+    return cast("CommandModule", importlib.import_module(f"{__package__}.{name}"))
+
+
+def _parser(name: str, module: CommandModule) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"{_PROGRAM} {name}",
+        description=module.DESCRIPTION,
+        epilog=f"examples:\n{module.EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.arrange(parser)
+    return parser
+
+
+def _overview() -> str:
+    lines = [
+        f"usage: {_PROGRAM} COMMAND [...]",
+        "",
+        "An LLM gateway that keeps exact books: every token counted exactly once, and",
+        "each number says who vouches for it.",
+    ]
+    for heading, group in COMMANDS.items():
+        lines += ["", heading, *(f"  {name:<10} {summary}" for name, summary in group.items())]
+    lines += [
+        "",
+        f"`{_PROGRAM} COMMAND --help` has the arguments of each, with examples.",
+        f"`{_PROGRAM} serve` needs no configuration; it tells you what to try first.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text + "\n")

@@ -1,0 +1,74 @@
+"""How data is shown: JSON lines for programs, tables and plain figures for people."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from counterfoil.ledger.price import PICODOLLARS_PER_DOLLAR
+
+__all__ = ["UNKNOWN", "instant", "print_json", "print_line", "print_note", "print_table", "shortened", "tokens", "usd"]
+
+UNKNOWN: Final = "?"
+"""What a person sees where nobody knows a number. Never 0."""
+
+
+def print_line(text: str = "") -> None:
+    """A line of data."""
+    sys.stdout.write(text + "\n")
+
+
+def print_note(text: str) -> None:
+    """A line about the data, on standard error."""
+    sys.stderr.write(text + "\n")
+
+
+def print_json(value: object, *, indent: bool = False) -> None:
+    """A value as JSON, on one line unless `indent`."""
+    data = msgspec.json.encode(value)
+    print_line((msgspec.json.format(data, indent=2) if indent else data).decode())
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """Columns as wide as their contents, those in `right` aligned to the right. Nothing is cut off."""
+    widths = [
+        max(len(head), *(len(row[place]) for row in rows)) if rows else len(head) for place, head in enumerate(heads)
+    ]
+    for row in (heads, *rows):
+        cells = (
+            cell.rjust(width) if head in right else cell.ljust(width)
+            for head, cell, width in zip(heads, row, widths, strict=True)
+        )
+        print_line("  ".join(cells).rstrip())
+
+
+def instant(at: float) -> str:
+    """Unix seconds as ISO 8601 in UTC, to the millisecond."""
+    return (
+        datetime.fromtimestamp(round(at * 1000) / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+def usd(picodollars: int | None) -> str | None:
+    """Dollars as an exact decimal, without trailing zeros; None for unpriced."""
+    if picodollars is None:
+        return None
+    whole, part = divmod(abs(picodollars), PICODOLLARS_PER_DOLLAR)
+    decimals = f"{part:012d}".rstrip("0")
+    return ("-" if picodollars < 0 else "") + (f"{whole}.{decimals}" if decimals else str(whole))
+
+
+def tokens(count: int | None) -> str:
+    """A count for people."""
+    return UNKNOWN if count is None else f"{count:,}"
+
+
+def shortened(text: str, width: int | None = None) -> str:
+    """At most `width` characters (the terminal's by default), an ellipsis where something was left out."""
+    width = width or shutil.get_terminal_size().columns
+    return text if len(text) <= width else text[: width - 1] + "…"
