@@ -91,7 +91,9 @@ class ServedLog:
 
     def write(self, event: Event, served: Served, at: float) -> None:
         """Append one line about `served` as it stands."""
-        user = served.request.json.get("user")
+        asked = served.request.json
+        metadata = asked.get("metadata")
+        user = asked.get("user", metadata.get("user_id") if isinstance(metadata, dict) else None)
         line = {
             "event": event,
             "number": served.number,
