@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ __all__ = ["Fsync", "Journal", "JournalSettings"]
 _FILLER: Final = bytes([Kind.FILLER]) + bytes(8 << 10)
 """Larger than what is left in a file's last block, so that writing it proves something."""
 _CREATE_ATTEMPTS: Final = 5
+_CARRIED_AT_ONCE: Final = 256
 
 
 class Fsync(StrEnum):
@@ -319,13 +321,7 @@ class Journal:
                 raise
             return
         try:
-            for held in self._open.values():
-                for body in (held.opening, held.progress):
-                    if body is not None:
-                        record = frame_record(segment.marker, body)
-                        if self._write(segment.descriptor, record) != len(record):
-                            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                        segment.size += len(record)
+            self._carry_into(segment)
         except OSError:
             segment.delete()
             self._next_rotation = self._current.size + self._settings.segment_bytes // 16
@@ -336,6 +332,19 @@ class Journal:
         self._current = segment
         self._next_rotation = segment.size + self._settings.segment_bytes
         self._wake.set()
+
+    def _carry_into(self, segment: _Segment) -> None:
+        """Begin a segment with the attempts still open, in few large writes. Raises OSError."""
+        records = (
+            frame_record(segment.marker, body)
+            for held in self._open.values()
+            for body in (held.opening, held.progress)
+            if body is not None
+        )
+        while group := b"".join(islice(records, _CARRIED_AT_ONCE)):
+            if self._write(segment.descriptor, group) != len(group):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            segment.size += len(group)
 
     def _create(self) -> _Segment:
         """A new, empty, locked segment. Raises OSError."""

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Protocol
 
 import msgspec
 
 from counterfoil.ledger.entry import Entry, Exit, Line
 from counterfoil.ledger.store import EntryStore
-from counterfoil.usage.usage import Provenance
+from counterfoil.usage.usage import OUTPUT_BUCKETS, Bucket, Provenance, Usage
 
 __all__ = [
     "ALL",
     "DIMENSIONS",
     "FIGURES",
     "Difference",
+    "Figures",
     "LedgerStore",
     "Selection",
     "Total",
@@ -30,6 +32,7 @@ __all__ = [
     "day_of",
     "group_totals",
     "selected",
+    "shown_figures",
     "totals_of",
 ]
 
@@ -106,6 +109,10 @@ class Difference(msgspec.Struct, frozen=True):
     recomputed: Total
 
 
+Figures = tuple[int | None, int | None, int | None, int | None, int | None]
+"""Input, cache read, cache write, output, reasoning: inclusive, as `Usage`'s properties of these names."""
+
+
 class LedgerStore(EntryStore, Protocol):
     """What every store of entries can do. Errors are the database's own, and OSError."""
 
@@ -136,9 +143,41 @@ class LedgerStore(EntryStore, Protocol):
         ...
 
 
+@lru_cache(maxsize=64)
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * 86400, UTC).date().isoformat()
+
+
 def day_of(at: float) -> str:
     """The UTC day of a time in Unix seconds."""
-    return datetime.fromtimestamp(at, UTC).date().isoformat()
+    return _day(int(at // 86400))
+
+
+def shown_figures(usage: Usage) -> Figures:
+    """The figures of `usage` in one pass: they are wanted of every entry, on the machine that serves requests."""
+    given = made = 0
+    read: int | None = None
+    written: int | None = None
+    reasoned: int | None = None
+    excess = usage.excess
+    for bucket, tokens in usage.buckets.items():
+        if bucket in _OUTPUT:
+            made += tokens
+            if bucket == Bucket.REASONING:
+                reasoned = tokens + excess.get(bucket, 0)
+            continue
+        given += tokens
+        if bucket in _READS:
+            read = (read or 0) + tokens + excess.get(bucket, 0)
+        elif bucket in _WRITES:
+            written = (written or 0) + tokens + excess.get(bucket, 0)
+    return (
+        given if Bucket.INPUT in usage.buckets else None,
+        read,
+        written,
+        made if Bucket.OUTPUT in usage.buckets else None,
+        reasoned,
+    )
 
 
 def selected(entry: Entry, selection: Selection) -> bool:
@@ -200,6 +239,9 @@ def compare_totals(stored: Mapping[TotalKey, Total], recomputed: Mapping[TotalKe
 
 
 _NONE: Final = Total()
+_OUTPUT: Final = frozenset(OUTPUT_BUCKETS)
+_READS: Final = frozenset({Bucket.CACHE_READ, Bucket.CACHE_READ_AUDIO})
+_WRITES: Final = frozenset({Bucket.CACHE_WRITE, Bucket.CACHE_WRITE_5M, Bucket.CACHE_WRITE_1H})
 
 
 def _sums(sums: dict[tuple[str, str, str, str], list[int]], *key: str) -> list[int]:
@@ -210,18 +252,15 @@ def _sums(sums: dict[tuple[str, str, str, str], list[int]], *key: str) -> list[i
 def _add_line(figures: list[int], line: Line) -> None:
     """In the order of `Total`'s fields."""
     usage = line.usage
-    given, made = usage.input_tokens, usage.output_tokens
-    figures[1] += given or 0
-    figures[2] += usage.cache_read_tokens or 0
-    figures[3] += usage.cache_write_tokens or 0
-    figures[4] += made or 0
-    figures[5] += usage.reasoning_tokens or 0
-    if usage.estimated:
+    shown = shown_figures(usage)
+    for place, value in enumerate(shown, 1):
+        figures[place] += value or 0
+    if Provenance.ESTIMATED in usage.provenance.values():
         figures[6] += sum(
             usage.buckets.get(bucket, 0)
             for bucket, voucher in usage.provenance.items()
             if voucher is Provenance.ESTIMATED
         )
-    figures[7] += given is None or made is None
+    figures[7] += shown[0] is None or shown[3] is None
     figures[8] += line.cost is None
     figures[9] += line.cost or 0

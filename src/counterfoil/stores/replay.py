@@ -34,6 +34,7 @@ Pricing = Callable[[Opening, tuple[SettledLine, ...], float], tuple[Line, ...]]
 """Prices the settled lines of an attempt at a time (Unix seconds)."""
 
 _BATCH: Final = 500
+_LOOKS: Final = 20
 _KEPT: Final = ".corrupt"
 
 
@@ -100,17 +101,9 @@ def open_and_unflushed(directory: Path) -> tuple[list[Entry], list[OpenAttempt]]
     Read this first and the database after it: an entry may move from here to there at any moment, never back. Then an
     attempt the database holds is closed, whatever is said here. Raises OSError when the directory cannot be read.
     """
-    entries: list[Entry] = []
-    attempts: list[OpenAttempt] = []
-    for paths in _processes(directory):
-        contents = Contents()
-        for path in paths:
-            try:
-                read_segment(path.read_bytes(), contents)
-            except (FileNotFoundError, SegmentUnreadable):
-                continue
-        entries += contents.entries.values()
-        attempts += (OpenAttempt(opening, progress) for opening, progress in contents.still_open())
+    processes = _looked_at(directory)
+    entries = [entry for contents in processes for entry in contents.entries.values()]
+    attempts = [OpenAttempt(*attempt) for contents in processes for attempt in contents.still_open()]
     entries.sort(key=lambda entry: (entry.opening.opened, entry.opening.attempt))
     attempts.sort(key=lambda attempt: (attempt.opening.opened, attempt.opening.attempt))
     return entries, attempts
@@ -148,6 +141,25 @@ def priced(pricing: Pricing, opening: Opening, lines: tuple[SettledLine, ...], a
         return pricing(opening, lines, at)
     except Exception:  # noqa: BLE001 - injected code; the entry matters more than its price, and can be re-priced
         return tuple(Line(line.model or opening.model, line.kind, line.usage, waived=line.waived) for line in lines)
+
+
+def _looked_at(directory: Path) -> list[Contents]:
+    """What each process' segments hold. If one goes away meanwhile, the next has what was open in it: look again."""
+    for last in (False,) * (_LOOKS - 1) + (True,):
+        found: list[Contents] = []
+        gone = False
+        for paths in _processes(directory):
+            found.append(Contents())
+            for path in paths:
+                try:
+                    read_segment(path.read_bytes(), found[-1])
+                except FileNotFoundError:
+                    gone = True
+                except SegmentUnreadable:
+                    continue
+        if last or not gone:
+            break
+    return found
 
 
 def _processes(directory: Path) -> Iterator[list[Path]]:

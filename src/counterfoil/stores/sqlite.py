@@ -32,6 +32,7 @@ from counterfoil.stores.projection import (
     compare_totals,
     day_of,
     group_totals,
+    shown_figures,
     totals_of,
 )
 from counterfoil.stores.sqlite_schema import VERSION, LedgerUnusable, migrate, version_of
@@ -195,7 +196,8 @@ class SqliteStore(SqliteReader):
 
 def _row(entry: Entry) -> tuple[Any, ...]:
     """In the order of the columns of `entries`."""
-    opening, usage = entry.opening, entry.usage
+    opening, lines = entry.opening, entry.lines
+    usage = lines[0].usage if len(lines) == 1 and not lines[0].waived else entry.usage
     return (
         opening.attempt,
         opening.exchange,
@@ -209,11 +211,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         entry.exit.value,
         _fitting(entry.status),
         entry.finality.value,
-        _fitting(usage.input_tokens),
-        _fitting(usage.cache_read_tokens),
-        _fitting(usage.cache_write_tokens),
-        _fitting(usage.output_tokens),
-        _fitting(usage.reasoning_tokens),
+        *map(_fitting, shown_figures(usage)),
         _fitting(entry.provider_total),
         _fitting(entry.cost),
         usage.estimated,
@@ -222,7 +220,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
 
 
 def _fitting(value: int | None) -> int | None:
-    return None if value is None else max(-_LARGEST, min(value, _LARGEST))
+    return value if value is None or -_LARGEST <= value <= _LARGEST else _LARGEST if value > 0 else -_LARGEST
 
 
 def _pages(connection: sqlite3.Connection, selection: Selection) -> Iterator[Entry]:
