@@ -150,13 +150,13 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failur
     it is not (a redirect, a success that is no reply). Never raises.
     """
     said = _read(body)
-    return _failure(said, status, _retry_after(headers))
+    return _failure(said, status, _retry_after(headers), status)
 
 
 def read_error_frame(data: bytes) -> Failure:
     """The failure an error frame tells, or an error body under a status that is not an error's. Never raises."""
     said = _read(data)
-    return _failure(said, said.status, None) if said is not None else bad_reply("an error that is not readable")
+    return _failure(said, said.status, None, None) if said is not None else bad_reply("an error that is not readable")
 
 
 def bad_reply(what: str) -> Failure:
@@ -179,7 +179,7 @@ def write_failure(failure: Failure) -> bytes:
     return msgspec.json.encode({"error": error})
 
 
-def _failure(said: _Said | None, status: int | None, retry_after: float | None) -> Failure:
+def _failure(said: _Said | None, status: int | None, retry_after: float | None, answered: int | None) -> Failure:
     kind = _kind(said, status)
     message = said.message if said is not None else None
     if message is None:
@@ -194,7 +194,7 @@ def _failure(said: _Said | None, status: int | None, retry_after: float | None) 
         type=said.type if said is not None else None,
         param=said.param if said is not None else None,
         retry_after=retry_after,
-        provider_status=status,
+        provider_status=answered,
     )
 
 

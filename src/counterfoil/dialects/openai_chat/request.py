@@ -16,6 +16,7 @@ import msgspec
 
 from counterfoil.core.error import RequestError
 from counterfoil.core.message import CacheMark
+from counterfoil.core.nesting import exceeds
 from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseFormat, Tool, ToolChoice
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.openai_chat.history import ROLES, read_messages
@@ -35,8 +36,6 @@ _TOOLS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _KNOWN: Final = frozenset(field.encode_name for field in msgspec.structs.fields(RequestWish))
 _NULL: Final = b"null"
 _TRUE: Final = msgspec.Raw(b"true")
-_NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b'[]{}"')
-_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _KEY: Final = re.compile(r"(?:required|unknown) field `(?P<key>[^`]+)`")
 _CHOICE_MODES: Final[dict[str, Literal["auto", "none", "required"]]] = {
@@ -58,7 +57,7 @@ _REASONING: Final[dict[str, msgspec.json.Decoder[ReasoningShape] | msgspec.json.
 
 def read_request(body: bytes) -> ChatRequest:
     """A client's body in canonical words. Raises RequestError, which names the parameter."""
-    if _deeper_than(body, NESTING_LIMIT):
+    if exceeds(body, NESTING_LIMIT):
         raise RequestError(f"The body is nested more than {NESTING_LIMIT} levels deep. Send a flatter one.")
     try:
         fields = _FIELDS.decode(body)
@@ -246,18 +245,3 @@ def _rest(fields: dict[str, msgspec.Raw], taken: str | None, told: Mapping[str, 
         for key, raw in fields.items()
         if (key not in _KNOWN or told.get(key, ...) is None) and key != taken and bytes(raw) != _NULL
     }
-
-
-def _deeper_than(body: bytes, limit: int) -> bool:
-    """Whether brackets nest deeper than `limit`. Exact for valid JSON, and at the cost of two counts for small ones."""
-    if body.count(b"{") + body.count(b"[") <= limit:
-        return False
-    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
-    outside = unescaped.translate(_SQUARE, _NOT_BRACKETS).split(b'"')[::2]
-    brackets = b"".join(outside)
-    for _ in range(limit):
-        inner = brackets.replace(b"[]", b"")  # exactly the innermost level
-        if len(inner) == len(brackets):
-            return False  # nothing left, or unbalanced: then it is not JSON, and the decoder says so
-        brackets = inner
-    return bool(brackets)
