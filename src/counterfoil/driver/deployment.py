@@ -1,0 +1,239 @@
+"""From a configured deployment and the table of providers to something callable.
+
+Rule 1: what a deployment writes goes before the environment, and the environment before the row.
+Rule 2: a secret found in the environment is only for the provider it is named after: it never travels to another host.
+Rule 3: a server nobody described is called by its label and treated as its dialect says; nothing is assumed of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from importlib import resources
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from counterfoil.config import Config, DeploymentConfig
+from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.registry import DIALECTS
+from counterfoil.driver.written import nearest
+from counterfoil.exchange.route import Deployment
+from counterfoil.ledger.price import read_rate
+from counterfoil.providers.provider import Auth, Provider
+from counterfoil.providers.table import is_base_url, read_table
+from counterfoil.transport.secret import Secret
+from counterfoil.usage.usage import Bucket
+
+__all__ = ["Built", "DeploymentError", "build_deployment", "load_table", "secret_variable"]
+
+_UNKNOWN: Final[Mapping[str, Provider]] = MappingProxyType(
+    {
+        "openai_chat": Provider("", "An OpenAI-compatible server", "openai_chat", keyless=True),
+        "anthropic_messages": Provider(
+            "",
+            "An Anthropic-compatible server",
+            "anthropic_messages",
+            keyless=True,
+            auth=Auth(style="header", header="x-api-key"),
+            headers={"anthropic-version": "2023-06-01"},
+            path="/v1/messages",
+            quirks=Quirks(default_max_tokens=4096),
+        ),
+    }
+)
+"""What is taken for granted of a server nobody described, by its dialect."""
+_DEFAULT_DIALECT: Final = "openai_chat"
+_CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
+_FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-encoding"})
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_PATH_PART: Final = re.compile(r"(?!\.+$)[A-Za-z0-9._@:-]+")
+_MODEL_LIMIT: Final = 256
+_BUCKETS: Final = tuple(str(bucket) for bucket in Bucket)
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class DeploymentError(Exception):
+    """A deployment that cannot be called. `field` is the key of it that is wrong; empty: the whole."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class Built(msgspec.Struct, frozen=True):
+    """A deployment, the secret the environment gave it, and what its owner should know."""
+
+    deployment: Deployment
+    secrets: Mapping[str, Secret] = {}
+    warnings: tuple[str, ...] = ()
+
+
+@functools.cache
+def load_table() -> Mapping[str, Provider]:
+    """The table of providers that ships with the package."""
+    text = resources.files("counterfoil.providers").joinpath("providers.toml").read_text("utf-8")
+    return read_table(text, DIALECTS)
+
+
+def secret_variable(row: Provider, environ: Mapping[str, str]) -> str | None:
+    """The environment variable that holds the provider's secret, if one does."""
+    return next((name for name in row.secret_env if environ.get(name, "").strip()), None)
+
+
+def build_deployment(
+    written: DeploymentConfig, settings: Config, table: Mapping[str, Provider], environ: Mapping[str, str]
+) -> Built:
+    """Something callable. `written.api_key` is the name of a secret. Raises DeploymentError."""
+    row, known = _row(written, table)
+    dialect = DIALECTS[row.dialect]
+    warnings: list[str] = []
+    address, own = _address(written, row, settings, environ, warnings)
+    secret, secrets = _secret(written, row, own, environ, warnings)
+    _check_model(written.model, row)
+    _check_headers(written.headers)
+    deployment = Deployment(
+        provider=row,
+        model=written.model,
+        dialect=dialect,
+        base_url=_without_overlap(address, row.path or dialect.path(written.model, False)),
+        convention=row.convention_for(written.model, dialect.convention),
+        quirks=row.quirks_for(written.model),
+        secret=secret,
+        timeouts=written.timeouts or settings.timeouts,
+        drop=written.drop,
+        headers={name.lower(): value for name, value in written.headers.items()},
+        query=dict(written.query),
+        prices=_prices(written.prices),
+        known=known and own,
+    )
+    return Built(deployment, secrets, tuple(warnings))
+
+
+def _row(written: DeploymentConfig, table: Mapping[str, Provider]) -> tuple[Provider, bool]:
+    """The provider's row, or what is taken for granted of an unknown server; and whether it is described."""
+    row = table.get(written.provider)
+    if written.dialect is not None and written.dialect not in DIALECTS:
+        raise DeploymentError(f"no such dialect{nearest(written.dialect, DIALECTS)}", "dialect")
+    if row is not None and written.dialect in (None, row.dialect):
+        if row.meter_only:
+            raise DeploymentError(f"{row.title} can be metered, but not called by this version", "provider")
+        return row, True
+    if written.base_url is None:
+        hint = nearest(written.provider, table) or "; see `counterfoil providers`"
+        wrong = f"no such provider{hint}" if row is None else f"{row.title} speaks {row.dialect} at its own address"
+        raise DeploymentError(f"{wrong}. For any other server write its base_url", "provider")
+    dialect = written.dialect or _DEFAULT_DIALECT
+    plain = _UNKNOWN.get(dialect) or Provider("", "A server", dialect, keyless=True)
+    price_id = None if row is None else row.price_id
+    return msgspec.structs.replace(plain, name=written.provider, price_id=price_id), False
+
+
+def _address(
+    written: DeploymentConfig, row: Provider, settings: Config, environ: Mapping[str, str], warnings: list[str]
+) -> tuple[str, bool]:
+    """The base URL, and whether it is the provider's own: a tenant's, a server one runs, or below the row's host."""
+    if written.base_url is not None:
+        if not is_base_url(written.base_url):
+            raise DeploymentError("an http or https URL is expected, without user, query or fragment", "base_url")
+        if _is_here(written.base_url, settings):
+            warnings.append("its base_url is where this gateway listens unless told otherwise")
+        own = row.keyless or row.base_url is None or _same_owner(written.base_url, row.base_url)
+        return written.base_url, own
+    for name in row.base_url_env:
+        moved = environ.get(name, "").strip()
+        if moved and _is_here(moved, settings):
+            warnings.append(f"{name} points at this gateway itself and is not followed")
+        elif moved:
+            if not is_base_url(moved):
+                raise DeploymentError(f"the environment variable {name} is no http or https URL", "base_url")
+            return moved, True
+    if row.base_url is None:
+        raise DeploymentError(f"{row.title} needs a base_url, such as {row.base_url_like}", "base_url")
+    return row.base_url, True
+
+
+def _secret(
+    written: DeploymentConfig, row: Provider, own: bool, environ: Mapping[str, str], warnings: list[str]
+) -> tuple[str | None, Mapping[str, Secret]]:
+    """The name of the secret to send, and the secret itself when the environment gave it."""
+    if written.api_key is not None:
+        return written.api_key, {}
+    name = secret_variable(row, environ)
+    if name is not None and own:
+        return name, {name: Secret(environ[name].strip())}
+    if name is not None:
+        warnings.append(f"{name} is not sent to another address than {row.title}'s; write api_key to send one")
+    elif own and not row.keyless and row.auth.style != "none":
+        wanted = " or ".join(row.secret_env) or "its secret"
+        raise DeploymentError(f"{row.title} needs a secret: write api_key, or set {wanted}")
+    return None, {}
+
+
+def _prices(written: Mapping[str, float | str] | None) -> Mapping[str, str] | None:
+    """Dollars per million tokens by bucket, as written, once they can be read."""
+    if written is None:
+        return None
+    prices: dict[str, str] = {}
+    for bucket, rate in written.items():
+        field = f"prices.{bucket}"
+        if bucket not in _BUCKETS:
+            raise DeploymentError(f"no such kind of token{nearest(bucket, _BUCKETS)}", field)
+        text = rate if isinstance(rate, str) else format(Decimal(str(rate)), "f")
+        try:
+            read_rate(text)
+        except ValueError as error:
+            raise DeploymentError(str(error), field) from error
+        prices[bucket] = text
+    return prices
+
+
+def _check_model(model: str, row: Provider) -> None:
+    if not model or len(model) > _MODEL_LIMIT or not model.isprintable():
+        raise DeploymentError(f"a model name has 1 to {_MODEL_LIMIT} printable characters", "model")
+    if row.path is not None and "{model}" in row.path and not _PATH_PART.fullmatch(model):
+        raise DeploymentError(f"{row.title} puts the model's name into the URL, where this one cannot stand", "model")
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        field = f"headers.{name}"
+        if name.lower() in _CREDENTIALS:
+            raise DeploymentError("a secret is written as api_key", field)
+        if name.lower() in _FRAMING or not _TOKEN.fullmatch(name):
+            raise DeploymentError("this header cannot be set", field)
+        if not value.isascii() or not value.isprintable():
+            raise DeploymentError("a header's value is printable ASCII", field)
+
+
+def _without_overlap(base_url: str, path: str) -> str:
+    """`base_url` without the beginning of `path`, which follows it: people write a base URL with and without /v1."""
+    base, wanted = base_url.rstrip("/"), path.strip("/").split("/")
+    had = urlsplit(base).path.strip("/").split("/")
+    for length in range(min(len(wanted), len(had)), 0, -1):
+        if had[-length:] == wanted[:length]:
+            return base[: -len("/".join(had[-length:]))].rstrip("/")
+    return base
+
+
+def _same_owner(url: str, own: str) -> bool:
+    """Whether `url` is on the provider's own host, or below it (`eu.api.openai.com`), and no less safely."""
+    there, here = urlsplit(url), urlsplit(own)
+    host, own_host = there.hostname or "", here.hostname or ""
+    return (there.scheme == here.scheme or there.scheme == "https") and (
+        host == own_host or host.endswith(f".{own_host}")
+    )
+
+
+def _is_here(url: str, settings: Config) -> bool:
+    """Whether `url` is where this gateway itself listens."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname in _LOOPBACK and parts.port == settings.listen.port
+    except ValueError:
+        return False

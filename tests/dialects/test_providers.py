@@ -1,0 +1,222 @@
+"""The table of providers says how each one counts, and every recording agrees with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from counterfoil.core.event import Event, UsageReported
+from counterfoil.dialects.registry import DIALECTS
+from counterfoil.driver.deployment import load_table
+from counterfoil.framing.whole import WholeFraming
+from counterfoil.ledger.price_sheet import read_sheet
+from counterfoil.providers.provider import Provider
+from counterfoil.providers.table import TableError, convention_table, matching, proven_by, read_table
+from counterfoil.usage.reading import NO_READING, Counter
+from counterfoil.usage.settle import DiscrepancyKind, Settlement, settle
+from tests import wire
+
+RECORDED = ("openai.chat/", "azure.chat/", "mistral.chat/", "anthropic.messages/")
+ASKED_FOR = {
+    *("openai", "anthropic", "azure-openai", "openrouter", "groq", "deepseek", "mistral", "xai"),
+    *("ollama", "vllm", "llama.cpp", "local", "lmstudio"),
+}
+FRAME_LIMIT = 8 << 20
+TABLE = load_table()
+ROWS = [pytest.param(row, id=row.name) for row in TABLE.values()]
+PRICES = Path(__file__).parents[2] / "src" / "counterfoil" / "ledger" / "prices.json"
+
+MINIMAL = """
+[somewhere]
+title = "Somewhere"
+dialect = "openai_chat"
+base_url = "https://somewhere.example/v1"
+link = "https://somewhere.example/docs"
+"""
+
+
+def row_of(recording: wire.Recording) -> Provider:
+    row = proven_by(TABLE, f"{recording.dialect}/{recording.provider}")
+    assert row is not None, f"no row names {recording.dialect}/{recording.provider} as its evidence"
+    return row
+
+
+def settled(recording: wire.Recording) -> Settlement:
+    """What a recorded reply amounts to by its row, as the gateway would find it."""
+    row = row_of(recording)
+    dialect, model = DIALECTS[row.dialect], recording.model or ""
+    framing = dialect.framing(FRAME_LIMIT) if recording.stream else WholeFraming(FRAME_LIMIT)
+    decoder = dialect.decoder(recording.stream, 1, row.quirks_for(model))
+    events: list[Event] = []
+    frames = framing.feed(recording.response_body)
+    last = framing.close()
+    for frame in [*frames, *([last] if last is not None else [])]:
+        events += decoder.feed(frame)
+    events += decoder.close()
+    reading = NO_READING
+    for event in events:
+        if isinstance(event, UsageReported):
+            reading = reading.join(event.report)
+    return settle(reading, row.convention_for(model, dialect.convention), ended=decoder.ended)
+
+
+def judged(recording: wire.Recording) -> tuple[Sequence[int | None], Sequence[int | None]]:
+    """What was settled and what is expected, in the cells that are judged."""
+    expected, usage = wire.expected()[recording.id], settled(recording).usage
+    pairs = [
+        (usage.input_tokens, expected.input_tokens),
+        (usage.cache_read_tokens, expected.cache_read_tokens),
+        (usage.cache_write_tokens, expected.cache_write_tokens),
+        (usage.output_tokens, expected.output_tokens),
+        (usage.reasoning_tokens, expected.reasoning_tokens),
+    ]
+    kept = [(settled_, expected_) for settled_, expected_ in pairs if expected_ is not None]
+    return [pair[0] for pair in kept], [pair[1] for pair in kept]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in wire.ids(*RECORDED) if name in wire.expected()] or wire.params("none")
+)
+def test_a_recorded_exchange_settles_to_what_it_is_known_to_have_used(name: str) -> None:
+    got, wanted = judged(wire.read(name))
+    assert got == wanted
+
+
+@pytest.mark.parametrize("name", wire.params(*RECORDED))
+def test_a_providers_own_total_adds_up_by_its_row(name: str) -> None:
+    recording = wire.read(name)
+    kinds = [one.kind for one in settled(recording).discrepancies]
+    assert DiscrepancyKind.TOTAL_MISMATCH not in kinds
+
+
+def test_every_recorded_provider_has_a_row() -> None:
+    for recording in wire.records(*RECORDED):
+        assert row_of(recording).dialect == {"anthropic.messages": "anthropic_messages"}.get(
+            recording.dialect, "openai_chat"
+        )
+
+
+def test_every_evidence_exists() -> None:
+    recorded = {name.rpartition("/")[0] for name in wire.ids()}
+    if not recorded:
+        pytest.skip(wire.ABSENT)
+    claimed = {one for row in TABLE.values() for one in row.evidence if one != "unverified"}
+    assert claimed <= recorded
+
+
+def test_rows_with_the_same_evidence_count_alike() -> None:
+    for row in TABLE.values():
+        for one in set(row.evidence) - {"unverified"}:
+            first = proven_by(TABLE, one)
+            assert first is not None
+            assert (first.convention, first.model_rules) == (row.convention, row.model_rules)
+
+
+def test_the_providers_that_are_promised_are_there() -> None:
+    assert ASKED_FOR <= TABLE.keys()
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_says_where_it_is_documented_and_how_it_is_known(row: Provider) -> None:
+    assert row.link.startswith("https://")
+    assert row.evidence
+    assert row.dialect in DIALECTS
+    assert row.base_url or row.base_url_like
+    assert row.keyless or row.meter_only or row.secret_env
+    for pattern in row.models:
+        assert re.fullmatch(r"[a-z0-9*.-]+", pattern)
+
+
+def test_a_rows_prices_are_in_the_price_list() -> None:
+    listed = read_sheet(PRICES.read_bytes()).providers
+    assert {row.price_id for row in TABLE.values() if row.price_id} <= listed.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ("gpt-4o-mini", ["openai"]),
+        ("o3-mini", ["openai"]),
+        ("claude-sonnet-4-6", ["anthropic"]),
+        ("deepseek-chat", ["deepseek"]),
+        ("codestral-latest", ["mistral"]),
+        ("grok-4-fast", ["xai"]),
+        ("llama-3.3-70b-versatile", ["groq"]),
+        ("openai/gpt-4o", []),
+        ("no-such-model", []),
+    ],
+)
+def test_a_bare_model_name_means_its_maker(model: str, wanted: list[str]) -> None:
+    assert [row.name for row in matching(TABLE.values(), model)] == wanted
+
+
+def test_vercels_gateway_counts_gemini_its_own_way_and_the_rest_as_the_dialect_does() -> None:
+    row, default = TABLE["vercel-gateway"], DIALECTS["openai_chat"].convention
+    assert Counter.REASONING not in row.convention_for("google/gemini-3-pro-preview", default).output_includes
+    assert row.convention_for("openai/gpt-5", default) == default
+
+
+def test_databricks_refuses_stream_options_for_claude_only() -> None:
+    row = TABLE["databricks"]
+    assert not row.quirks_for("databricks-claude-sonnet-4").stream_options
+    assert row.quirks_for("databricks-meta-llama-3-3-70b-instruct").stream_options
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ('dialect = "klingon"', "not a dialect"),
+        ('link = ""', "no link"),
+        ("evidence = []", "no evidence"),
+        ('base_url = "ftp://somewhere.example"', "not a base URL"),
+        ('path = "chat"', "slash"),
+        ('probe = "http://elsewhere.example/v1/models"', "not on this machine"),
+        ('auth = { style = "header" }', "names no header"),
+        ('colour = "red"', "unknown field"),
+        ("convention = { input_includes = ['soup'] }", "soup"),
+        ("model_rules = [{ model = 'x' }]", "says nothing"),
+    ],
+)
+def test_a_row_that_cannot_be_right_is_refused_by_name(change: str, said: str) -> None:
+    key = change.partition(" ")[0]
+    kept = [line for line in MINIMAL.splitlines() if not line.startswith(f"{key} ")]
+    assert read_table(MINIMAL, DIALECTS)["somewhere"].title == "Somewhere"
+    with pytest.raises(TableError, match=rf"^somewhere: .*{said}"):
+        read_table("\n".join([*kept, change]), DIALECTS)
+
+
+def test_a_row_that_is_there_twice_is_refused() -> None:
+    with pytest.raises(TableError):
+        read_table(MINIMAL + MINIMAL, DIALECTS)
+
+
+def test_a_row_without_a_place_is_refused() -> None:
+    with pytest.raises(TableError, match="looks like"):
+        read_table(MINIMAL.replace('base_url = "https://somewhere.example/v1"', ""), DIALECTS)
+
+
+def test_the_rows_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        TABLE["openai"].title = "Other"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        TABLE["openai"] = TABLE["xai"]  # type: ignore[index]
+
+
+def test_the_documented_table_is_the_one_in_the_code() -> None:
+    page = Path(__file__).parents[2] / "docs" / "usage-laws.md"
+    if not page.is_file():
+        pytest.skip("docs/usage-laws.md is not written yet")
+    table = convention_table(TABLE, {name: dialect.convention for name, dialect in DIALECTS.items()})
+    assert table in page.read_text("utf-8")
+
+
+def test_the_convention_table_has_a_line_for_each_provider_and_rule() -> None:
+    table = convention_table(TABLE, {name: dialect.convention for name, dialect in DIALECTS.items()})
+    lines = table.splitlines()
+    ruled = sum(rule.convention is not None for row in TABLE.values() for rule in row.model_rules)
+    assert len(lines) == 2 + len(TABLE) + ruled
+    assert any("`google/gemini-*`" in line and "| reasoning |" in line for line in lines)
+    assert {line.count("|") for line in lines} == {8}
