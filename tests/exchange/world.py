@@ -10,7 +10,7 @@ import msgspec
 from counterfoil.config import ClientGone, Limits, Retries, Timeouts
 from counterfoil.dialects.dialect import Dialect, MissingUsage, Quirks
 from counterfoil.dialects.registry import DIALECTS
-from counterfoil.exchange.attempt import Call, Context
+from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
     Answer,

@@ -11,10 +11,10 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, assert_never
 
-from counterfoil.exchange.attempt import Call, Context
+from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
     Answer,
@@ -37,9 +37,13 @@ from counterfoil.exchange.meter import Meter
 from counterfoil.ledger.entry import Exit
 from counterfoil.ledger.store import Books, BooksUnavailable
 from counterfoil.providers.auth import auth_headers
+from counterfoil.providers.provider import EMBEDDED
 from counterfoil.transport.http import Broken, Cut, Transport, Unreachable, Upstream
 
-__all__ = ["Client", "Driver", "Run", "jitter", "new_id"]
+__all__ = ["Client", "Driver", "Embedded", "Run", "jitter", "new_id"]
+
+Embedded = Callable[[], Awaitable[tuple[str, str]]]
+"""Starts the embedded model if need be, and gives its base URL and its key. Raises Unreachable. May be cancelled."""
 
 TICK: Final = 0.05
 """Seconds between looks at deadlines."""
@@ -63,10 +67,17 @@ class Client(Protocol):
 class Driver:
     """Runs exchanges. One per event loop."""
 
-    def __init__(self, transport: Transport, books: Books, reveal: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        books: Books,
+        reveal: Callable[[str], str | None],
+        embedded: Embedded | None = None,
+    ) -> None:
         self._transport = transport
         self._books = books
         self._reveal = reveal
+        self._embedded = embedded
         self._running: set[Run] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._closing = False
@@ -118,6 +129,7 @@ class Run:
         self._books = driver._books  # noqa: SLF001 - a run is the driver's other half
         self._transport = driver._transport  # noqa: SLF001
         self._reveal = driver._reveal  # noqa: SLF001
+        self._embedded = driver._embedded  # noqa: SLF001
         self._context = context
         self._client = client
         self._steps = exchange(call, context)
@@ -258,6 +270,12 @@ class Run:
         provider = deployment.provider
         path = provider.path.format(model=deployment.model) if provider.path else command.path
         secret = self._reveal(deployment.secret) if deployment.secret else None
+        base_url = deployment.base_url
+        if base_url == EMBEDDED:
+            try:
+                base_url, secret = await self._start_embedded()
+            except Unreachable as error:
+                return Interrupted(Exit.LOST, str(error))
         headers = {
             "content-type": "application/json",
             "accept": deployment.dialect.content_type if command.streamed else "application/json",
@@ -268,7 +286,7 @@ class Run:
         }
         try:
             upstream = await self._transport.post(
-                deployment.base_url.rstrip("/") + path,
+                base_url.rstrip("/") + path,
                 headers,
                 command.body,
                 connect=command.connect,
@@ -278,6 +296,11 @@ class Run:
             return Interrupted(Exit.LOST, str(error))
         self._upstream = upstream
         return Head(upstream.status, upstream.headers)
+
+    async def _start_embedded(self) -> tuple[str, str]:
+        if self._embedded is None:
+            raise Unreachable("this process runs no model of its own")
+        return await self._embedded()
 
 
 def new_id() -> str:

@@ -2,29 +2,27 @@
 
 Rule 1: the entry is opened before the call and closed exactly once, before the last bytes are released.
 Rule 2: every event passes the meter, and the meter alone decides what is booked.
-Rule 3: what the client sees is written by one writer, a relay where both sides speak the same dialect.
+Rule 3: what the client sees has one writer: a relay where both sides speak the same dialect, else a crossing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Generator, Mapping
+from typing import Final
 
 import msgspec
 
-from counterfoil.config import Limits, StreamUsage
-from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.core.error import Failure, FailureKind
 from counterfoil.core.event import Event, ReplyFailed
 from counterfoil.dialects.dialect import (
     Decoder,
-    Dialect,
-    Encoder,
     FinalUsage,
     Quirks,
+    Relay,
     ReplyFacts,
-    RequestPeek,
     WrittenRequest,
 )
+from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
     Answer,
@@ -40,51 +38,20 @@ from counterfoil.exchange.command import (
     Read,
     Start,
 )
+from counterfoil.exchange.crossing import Crossing
+from counterfoil.exchange.ending import CUT, DEFECT, NO_USAGE, bad_reply, failure_of, redirected, web_page
 from counterfoil.exchange.meter import Meter
-from counterfoil.exchange.route import Deployment, Route
+from counterfoil.exchange.route import Deployment
 from counterfoil.framing.frame import Frame, FrameTooLarge, Framing
 from counterfoil.framing.whole import WholeFraming
-from counterfoil.ledger.entry import Entry, Exit, Line, Opening
-from counterfoil.usage.settle import SettledLine
+from counterfoil.ledger.entry import Entry, Exit, Opening
 
-__all__ = ["Attempted", "Call", "Context", "attempt"]
+__all__ = ["Attempted", "attempt"]
 
 ERROR_BODY: Final = 256 * 1024
 """How much of a provider's error answer is read, in bytes."""
 ERROR_SECONDS: Final = 10.0
 """How long a provider may take to say what went wrong."""
-
-
-class Call(msgspec.Struct, frozen=True):
-    """What one client asked for."""
-
-    exchange: str
-    route: Route
-    dialect: Dialect
-    body: bytes
-    peek: RequestPeek
-    input_estimate: int | None = None
-    key: str | None = None
-    tags: tuple[str, ...] = ()
-    stream_usage: StreamUsage = "when_asked"
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What pure code may not take for itself: time, ids, chance, prices, limits, and what was learned of servers."""
-
-    clock: Callable[[], float]
-    """Seconds that never go back."""
-    wall: Callable[[], float]
-    """Unix seconds."""
-    new_id: Callable[[], str]
-    """Time-ordered."""
-    jitter: Callable[[], float]
-    """In [0, 1)."""
-    price: Callable[[Opening, tuple[SettledLine, ...]], tuple[Line, ...]]
-    """Never raises; what has no known price is unpriced."""
-    limits: Limits
-    learned: set[str]
-    """Base URLs of servers that refused `stream_options`."""
 
 
 class Attempted(msgspec.Struct, frozen=True):
@@ -98,26 +65,6 @@ class Attempted(msgspec.Struct, frozen=True):
     refused_stream_options: bool = False
     defect: Exception | None = None
     """An error in our own code, for the log. The client is told only that there was one."""
-
-
-class _Writer(Protocol):
-    def carry(self, frame: Frame, events: Sequence[Event]) -> bytes: ...
-
-    def close(self, final: FinalUsage) -> bytes: ...
-
-    def fail(self, failure: Failure) -> bytes: ...
-
-
-class _Crossing:
-    """A writer for a client whose dialect, or whose wish to stream, differs from the provider's."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self.close = encoder.close
-        self.fail = encoder.fail
-
-    def carry(self, frame: Frame, events: Sequence[Event]) -> bytes:
-        return self._encoder.encode(events)
 
 
 def attempt(call: Call, deployment: Deployment, context: Context) -> Generator[Command, Answer, Attempted]:
@@ -182,7 +129,7 @@ class _Running:
         self._streamed = call.peek.streamed
         self._framing: Framing
         self._decoder: Decoder
-        self._writer: _Writer
+        self._writer: Relay
         self.opening = Opening(
             attempt=context.new_id(),
             exchange=call.exchange,
@@ -219,13 +166,7 @@ class _Running:
             body += answer
         yield Abort()
         if head.status < 400:
-            failure = Failure(
-                FailureKind.BAD_REPLY,
-                f"The provider answered with a redirect ({head.status}), which is not followed. Check its base_url.",
-                Fault.PROVIDER,
-                502,
-                provider_status=head.status,
-            )
+            failure = redirected(head.status)
         else:
             failure = self._deployment.dialect.read_failure(head.status, head.headers, body[:ERROR_BODY])
         self.meter.provider_id = head.headers.get("request-id") or head.headers.get("x-request-id")
@@ -240,13 +181,7 @@ class _Running:
         call, dialect = self._call, self._deployment.dialect
         kind = head.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in ("text/html", "application/xhtml+xml"):
-            return Failure(
-                FailureKind.BAD_REPLY,
-                "The provider answered with a web page instead of a reply. Check its base_url.",
-                Fault.PROVIDER,
-                502,
-                provider_status=head.status,
-            )
+            return web_page(head.status)
         # A server may ignore the wish to stream, or the wish not to: its content type says what it sends.
         streamed = self._streamed = kind == dialect.content_type or (call.peek.streamed and kind != "application/json")
         limits = self._context.limits
@@ -264,7 +199,7 @@ class _Running:
         if dialect is call.dialect and streamed == call.peek.streamed:
             self._writer = dialect.relay(facts, self._quirks)
         else:
-            self._writer = _Crossing(call.dialect.encoder(facts))
+            self._writer = Crossing(call.dialect.encoder(facts))
         return None
 
     def unreadable(self, failure: Failure) -> Generator[Command, Answer, Attempted]:
@@ -309,7 +244,7 @@ class _Running:
         try:
             frames = self._framing.feed(data)
         except FrameTooLarge as error:
-            self.meter.failure = _bad_reply(f"The provider sent {error}.")
+            self.meter.failure = bad_reply(f"The provider sent {error}.")
             return b""
         if len(frames) == 1:
             return self._pass(frames[0])
@@ -373,7 +308,7 @@ class _Running:
         if not ended:
             if interruption is not None:
                 return (yield from self.give_up(interruption))
-            return (yield from self._failed(Exit.TRUNCATED, _CUT))
+            return (yield from self._failed(Exit.TRUNCATED, CUT))
         yield Finish() if interruption is None else Abort()
         entry = self._entry(Exit.COMPLETED, ended=True)
         final, failure = self._final(entry)
@@ -390,13 +325,13 @@ class _Running:
 
     def defect(self, error: Exception) -> Generator[Command, Answer, Attempted]:
         """Our own code failed: the books are closed all the same."""
-        result = yield from self._failed(Exit.FAILED, _DEFECT)
+        result = yield from self._failed(Exit.FAILED, DEFECT)
         return msgspec.structs.replace(result, defect=error)
 
     def give_up(self, interruption: Interrupted) -> Generator[Command, Answer, Attempted]:
         """Something between provider and client ended the attempt."""
         exit_ = Exit.CLIENT_GONE if self._gone_at is not None else interruption.exit
-        return (yield from self._failed(exit_, _failure_of(interruption), interruption.detail))
+        return (yield from self._failed(exit_, failure_of(interruption), interruption.detail))
 
     def _failed(self, exit_: Exit, failure: Failure, detail: str = "") -> Generator[Command, Answer, Attempted]:
         yield Abort()
@@ -421,7 +356,7 @@ class _Running:
             case "null":
                 return FinalUsage(None), None
             case "error":
-                return final, _NO_USAGE
+                return final, NO_USAGE
 
     def _entry(self, exit_: Exit, *, ended: bool = False, detail: str | None = None) -> Entry:
         context = self._context
@@ -450,40 +385,6 @@ class _Running:
         if self._call.peek.streamed:
             return {**self._headers, "content-type": self._call.dialect.content_type, "cache-control": "no-store"}
         return {**self._headers, "content-type": "application/json"}
-
-
-_DEFECT: Final = Failure(
-    FailureKind.INTERNAL, "The gateway failed while it read the reply. This is a defect of ours.", Fault.GATEWAY, 500
-)
-_CUT: Final = Failure(FailureKind.BAD_REPLY, "The provider's reply ended before it was complete.", Fault.PROVIDER, 502)
-_NO_USAGE: Final = Failure(
-    FailureKind.BAD_REPLY,
-    "The provider reported no usage, and this gateway is set to refuse such replies (missing_usage: error).",
-    Fault.PROVIDER,
-    502,
-)
-_INTERRUPTIONS: Final[Mapping[Exit, Failure]] = {
-    Exit.LOST: Failure(
-        FailureKind.CONNECTION, "The connection to the provider could not be made or broke.", Fault.NETWORK, 502
-    ),
-    Exit.TRUNCATED: _CUT,
-    Exit.TIMED_OUT: Failure(FailureKind.TIMED_OUT, "The provider took too long to answer.", Fault.PROVIDER, 504),
-    Exit.SHUTDOWN: Failure(
-        FailureKind.UNAVAILABLE, "The gateway is shutting down. Send the request again.", Fault.GATEWAY, 503
-    ),
-    Exit.CLIENT_GONE: Failure(FailureKind.CONNECTION, "The client hung up.", Fault.CLIENT, 499),
-}
-
-
-def _failure_of(interruption: Interrupted) -> Failure:
-    failure = _INTERRUPTIONS[interruption.exit]
-    if not interruption.detail:
-        return failure
-    return msgspec.structs.replace(failure, message=f"{failure.message} ({interruption.detail})")
-
-
-def _bad_reply(message: str) -> Failure:
-    return Failure(FailureKind.BAD_REPLY, message, Fault.PROVIDER, 502)
 
 
 def _unreadable(event: Event) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from counterfoil.core.error import Failure, FailureKind, Fault, RequestError
-from counterfoil.exchange.attempt import Attempted, Call, Context, attempt
+from counterfoil.exchange.attempt import Attempted, attempt
+from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import Answer, Command, Deliver, Interrupted, Outcome, Start, Steps, Wait
 from counterfoil.exchange.retry import Plan, judge
 from counterfoil.exchange.route import Deployment

@@ -1,0 +1,47 @@
+"""What one client asked for, and what pure code may not take for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from counterfoil.config import Limits, StreamUsage
+from counterfoil.dialects.dialect import Dialect, RequestPeek
+from counterfoil.exchange.route import Route
+from counterfoil.ledger.entry import Line, Opening
+from counterfoil.usage.settle import SettledLine
+
+__all__ = ["Call", "Context"]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What one client asked for."""
+
+    exchange: str
+    route: Route
+    dialect: Dialect
+    body: bytes
+    peek: RequestPeek
+    input_estimate: int | None = None
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+    stream_usage: StreamUsage = "when_asked"
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What pure code may not take for itself: time, ids, chance, prices, limits, and what was learned of servers."""
+
+    clock: Callable[[], float]
+    """Seconds that never go back."""
+    wall: Callable[[], float]
+    """Unix seconds."""
+    new_id: Callable[[], str]
+    """Time-ordered."""
+    jitter: Callable[[], float]
+    """In [0, 1)."""
+    price: Callable[[Opening, tuple[SettledLine, ...]], tuple[Line, ...]]
+    """Never raises; what has no known price is unpriced."""
+    limits: Limits
+    learned: set[str]
+    """Base URLs of servers that refused `stream_options`."""

@@ -1,0 +1,59 @@
+"""The failures an attempt can end in that no provider said: each with its words, its fault and its status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.exchange.command import Interrupted
+from counterfoil.ledger.entry import Exit
+
+__all__ = ["CUT", "DEFECT", "NO_USAGE", "bad_reply", "failure_of", "redirected", "web_page"]
+
+DEFECT: Final = Failure(
+    FailureKind.INTERNAL, "The gateway failed while it read the reply. This is a defect of ours.", Fault.GATEWAY, 500
+)
+CUT: Final = Failure(FailureKind.BAD_REPLY, "The provider's reply ended before it was complete.", Fault.PROVIDER, 502)
+NO_USAGE: Final = Failure(
+    FailureKind.BAD_REPLY,
+    "The provider reported no usage, and this gateway is set to refuse such replies (missing_usage: error).",
+    Fault.PROVIDER,
+    502,
+)
+_INTERRUPTIONS: Final[Mapping[Exit, Failure]] = {
+    Exit.LOST: Failure(
+        FailureKind.CONNECTION, "The connection to the provider could not be made or broke.", Fault.NETWORK, 502
+    ),
+    Exit.TRUNCATED: CUT,
+    Exit.TIMED_OUT: Failure(FailureKind.TIMED_OUT, "The provider took too long to answer.", Fault.PROVIDER, 504),
+    Exit.SHUTDOWN: Failure(
+        FailureKind.UNAVAILABLE, "The gateway is shutting down. Send the request again.", Fault.GATEWAY, 503
+    ),
+    Exit.CLIENT_GONE: Failure(FailureKind.CONNECTION, "The client hung up.", Fault.CLIENT, 499),
+}
+
+
+def failure_of(interruption: Interrupted) -> Failure:
+    failure = _INTERRUPTIONS[interruption.exit]
+    if not interruption.detail:
+        return failure
+    return msgspec.structs.replace(failure, message=f"{failure.message} ({interruption.detail})")
+
+
+def bad_reply(message: str) -> Failure:
+    return Failure(FailureKind.BAD_REPLY, message, Fault.PROVIDER, 502)
+
+
+def redirected(status: int) -> Failure:
+    """A redirect, which is never followed: it would carry the secret elsewhere."""
+    message = f"The provider answered with a redirect ({status}), which is not followed. Check its base_url."
+    return Failure(FailureKind.BAD_REPLY, message, Fault.PROVIDER, 502, provider_status=status)
+
+
+def web_page(status: int) -> Failure:
+    """A page for people where a reply was due."""
+    message = "The provider answered with a web page instead of a reply. Check its base_url."
+    return Failure(FailureKind.BAD_REPLY, message, Fault.PROVIDER, 502, provider_status=status)
