@@ -261,3 +261,49 @@ def _lines_with(pattern: re.Pattern[str]) -> Iterator[str]:
             for number, line in enumerate(text.splitlines(), 1):
                 if match := pattern.search(line):
                     yield f"{name}:{number}: {match.group()}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import time",
+        "from time import monotonic",
+        "import urllib.request",
+        "from importlib import resources",
+        "from importlib.resources import files",
+        "def late(): import random",
+        "x = open('file')",
+        "from datetime import datetime; x = datetime.now()",
+    ],
+)
+def test_the_rule_of_purity_finds_what_it_looks_for(line: str) -> None:
+    assert list(_impurities(_planted(line)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x == 'somebody'",
+        "x in ('else', 'somebody')",
+        "x in frozenset({'somebody'})",
+        "x.startswith('somebody')",
+        "{'somebody': 1}[x]",
+        "match x:\n case 'somebody': pass",
+    ],
+)
+def test_the_rule_of_names_finds_what_it_looks_for(line: str) -> None:
+    assert "somebody" in [name for _, name in _compared(ast.parse(line))]
+
+
+def test_the_rule_of_direction_finds_what_it_looks_for() -> None:
+    assert not _may_import("usage", "core")
+    assert not _may_import("exchange", "transport")
+    assert not _may_import("transport", "stores")
+    assert not _may_import("server", "testing")
+    assert _may_import("exchange", "usage")
+
+
+def _planted(source: str) -> Module:
+    return Module(
+        "counterfoil.usage.planted", SOURCE / "counterfoil" / "usage" / "planted.py", source, ast.parse(source)
+    )

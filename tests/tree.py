@@ -48,7 +48,8 @@ class Module(msgspec.Struct, frozen=True):
                     base = ".".join([*package, *([node.module] if node.module else [])])
                 for alias in node.names:
                     inner = f"{base}.{alias.name}"
-                    yield (inner if inner in _names() else base), node.lineno
+                    # A name out of one of our modules is that module; of a foreign one it may be a module itself.
+                    yield (base if base in _names() and inner not in _names() else inner), node.lineno
 
 
 @functools.cache
