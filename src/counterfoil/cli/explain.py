@@ -1,0 +1,191 @@
+"""`counterfoil explain`: where every number of one entry comes from, from the provider's own words to the cost."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+
+import msgspec
+
+from counterfoil.cli.explanation import Explanation, Part, ReadCounter, explain
+from counterfoil.cli.failure import CommandError, ExitCode
+from counterfoil.cli.ledger import add_books, reading
+from counterfoil.cli.output import print_json, print_line, print_table, tokens
+from counterfoil.cli.places import data_directory
+from counterfoil.ledger.price_sheet import SheetError
+from counterfoil.stores.price_files import load_prices
+from counterfoil.usage.settle import Discrepancy
+from counterfoil.usage.usage import Provenance
+
+__all__ = ["arrange", "run"]
+
+DESCRIPTION = """\
+The whole derivation of one entry: each report as the provider sent it, what
+they amount to and which one said it, what the counters include, the disjoint
+buckets and who vouches for each, and the cost, step by step, with the date and
+source of its price."""
+EXAMPLES = """\
+  counterfoil explain 019f3c1e-77aa
+  counterfoil explain 019f3c1e-77aa --json | jq .reading"""
+
+_VOUCHERS = {
+    Provenance.REPORTED: "the provider, in a whole reply",
+    Provenance.DERIVED: "the provider's other numbers",
+    Provenance.PARTIAL: "the provider, before the reply was cut",
+    Provenance.ESTIMATED: "Counterfoil, from what it saw",
+    Provenance.UNKNOWN: "nobody",
+}
+
+
+def arrange(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("attempt", help="the attempt's id, or the beginning of it")
+    add_books(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not arguments.attempt:
+        raise CommandError("An attempt has a name.", "`counterfoil entries` lists them.", code=ExitCode.USAGE)
+    with reading(arguments) as books:
+        found = books.find(arguments.attempt)
+    try:
+        table = load_prices(data_directory(arguments.data_dir)).table
+    except (SheetError, OSError):  # the entry has its cost; without the lists only its rates cannot be shown
+        table = load_prices().table
+    explanation = explain(found, table)
+    if arguments.json:
+        print_json(explanation)
+    else:
+        _print(explanation)
+    return ExitCode.DONE
+
+
+def _print(said: Explanation) -> None:
+    _head(said)
+    _reports(said)
+    _reading(said)
+    for part in said.parts:
+        _part(part, alone=len(said.parts) == 1)
+    _end(said)
+
+
+def _head(said: Explanation) -> None:
+    entry = said.entry
+    closed = "still open" if entry.closed is None else f"closed {entry.closed}"
+    if entry.total_ms is not None:
+        closed += f", {entry.total_ms:,.0f} ms"
+    if entry.first_byte_ms is not None:
+        closed += f", first byte after {entry.first_byte_ms:,.0f} ms"
+    status = "" if entry.status is None else f", HTTP {entry.status}"
+    key = "" if entry.key is None else f", key {entry.key}"
+    facts = [
+        ("attempt", entry.attempt),
+        ("exchange", entry.exchange),
+        ("asked for", f"{entry.route} (in {entry.client_dialect}{key})"),
+        ("served by", f"{entry.provider}, {entry.model} (in {entry.provider_dialect})"),
+        ("opened", entry.opened),
+        ("", closed),
+        ("exit", f"{entry.exit}{status}{f': {said.detail}' if said.detail else ''}"),
+    ]
+    if entry.provider_id is not None:
+        facts.append(("its id there", entry.provider_id))
+    for name, fact in facts:
+        print_line(f"{name:<13} {fact}")
+
+
+def _reports(said: Explanation) -> None:
+    kept = len(said.kept)
+    which = "" if kept == said.reports else f", {kept} kept: the first and the last"
+    _title(f"What the provider reported ({said.reports}{which})")
+    if not said.reports:
+        print_line("nothing")
+    for report in said.kept:
+        raw = report.report
+        text = raw if isinstance(raw, str) else msgspec.json.format(bytes(raw), indent=2).decode()
+        head = f"{report.number}. "
+        print_line(head + textwrap.indent(text, " " * len(head)).lstrip())
+
+
+def _reading(said: Explanation) -> None:
+    if not said.reading:
+        return
+    _title("Reading: the last word on each counter")
+    print_table(("counter", "tokens", "said by"), [_read(one) for one in said.reading], right=("tokens",))
+    if said.fell:
+        print_line(f"A later report lowered: {', '.join(said.fell)}. The later one holds.")
+    if said.implausible:
+        print_line(f"Not heard, since no count can be so: {', '.join(said.implausible)}.")
+    _title(f"Convention of {said.entry.provider}")
+    for sentence in said.convention_in_words:
+        print_line(sentence)
+
+
+def _read(one: ReadCounter) -> tuple[str, str, str]:
+    whose = "" if one.choice is None else f", for choice {one.choice}"
+    placeholder = ", a placeholder" if one.provisional else ""
+    return one.counter.value, tokens(one.value), f"report {one.said_by}{whose}{placeholder}"
+
+
+def _part(part: Part, *, alone: bool) -> None:
+    _title("Buckets and cost" if alone else f"Buckets and cost: {part.kind}, {part.model}")
+    rows = [
+        (
+            step.bucket,
+            tokens(step.tokens),
+            "?" if step.provenance is None else step.provenance.value,
+            step.rate or "",
+            step.amount or "",
+            step.note or "",
+        )
+        for step in part.steps
+    ]
+    heads = ("bucket", "tokens", "vouched", "$ per M", "$", "")
+    print_table(heads, rows, right=("tokens", "$ per M", "$"))
+    for bucket, count in part.excess.items():
+        print_line(f"The provider claimed {tokens(count)} more of {bucket} than its whole holds; they are not billed.")
+    if part.waived:
+        print_line("Waived by the provider: outside cost and totals.")
+    by = part.priced_by
+    if part.cost is None:
+        why = "; ".join(by.notes) if by is not None and by.notes else "no price is known"
+        print_line(f"cost: unpriced ({why})")
+        return
+    print_line(f"cost: ${part.cost}")
+    if by is not None:
+        since = f", in force since {part.since}" if part.since else ""
+        dated = f" of {by.date}" if by.date else ""
+        print_line(f"price: {by.model or part.model}, {by.source}{dated}{since}")
+        for note in by.notes:
+            print_line(f"note: {note}")
+    if part.rates_gone:
+        print_line("The price lists here have other rates by now; the cost is as it was booked.")
+
+
+def _end(said: Explanation) -> None:
+    entry = said.entry
+    if entry.discrepancies:
+        _title("What does not add up")
+        for found in entry.discrepancies:
+            print_line(_discrepancy(found))
+    _title("Shown as")
+    rows = []
+    for figure, value in msgspec.structs.asdict(entry.usage).items():
+        voucher = entry.provenance.get(figure)
+        rows.append((figure, tokens(value), "" if voucher is None else _VOUCHERS[voucher]))
+    print_table(("figure", "tokens", "vouched for by"), rows, right=("tokens",))
+    if said.lower_bound:
+        print_line("Some output could not be seen in full: its estimate is a lower bound.")
+    print_line(f"cost: {'unpriced' if entry.cost is None else f'${entry.cost}'}")
+
+
+def _discrepancy(found: Discrepancy) -> str:
+    sides = []
+    if found.reported is not None:
+        sides.append(f"reported {tokens(found.reported)}")
+    if found.expected is not None:
+        sides.append(f"expected {tokens(found.expected)}")
+    return f"{found.kind.value.replace('_', ' ')}: {found.counter.value}{' ' if sides else ''}{', '.join(sides)}"
+
+
+def _title(text: str) -> None:
+    print_line(f"\n{text}")

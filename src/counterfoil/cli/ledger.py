@@ -1,0 +1,109 @@
+"""Reading the books from outside: the database and the journals beside it, also while a gateway writes both.
+
+Rule 1: nothing is written and nothing is locked.
+Rule 2: journals are read before the database, since an entry moves from there to here, never back; the database wins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sqlite3
+from collections import deque
+from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
+from pathlib import Path
+
+from counterfoil.cli.failure import CommandError, ExitCode
+from counterfoil.cli.places import add_books, ledger_path
+from counterfoil.ledger.entry import OPEN, Entry, Exit
+from counterfoil.stores.books import journal_directory
+from counterfoil.stores.projection import Selection, selected
+from counterfoil.stores.replay import OpenAttempt, open_and_unflushed
+from counterfoil.stores.sqlite import SqliteReader
+from counterfoil.stores.sqlite_schema import LedgerUnusable
+
+__all__ = ["Books", "Recorded", "add_books", "reading"]
+
+Recorded = Entry | OpenAttempt
+"""What the books hold of an attempt: its entry, or what is known while it has none."""
+
+
+class Books:
+    """The books of one ledger database, to be read."""
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+        self.store = SqliteReader(database)
+
+    def recorded(self, selection: Selection, exit_: str | None = None) -> Iterator[Recorded]:
+        """Entries and open attempts, oldest first. `exit_`: an exit's word, or `open`."""
+        unflushed, open_ = self._journals()
+        wanted = None if exit_ in (None, OPEN) else Exit(exit_)
+        narrowed = Selection(
+            since=selection.since,
+            until=selection.until,
+            key=selection.key,
+            exit=wanted,
+            provider=selection.provider,
+            model=selection.model,
+            route=selection.route,
+            user=selection.user,
+        )
+        fresh: list[Recorded] = [one for one in unflushed if exit_ != OPEN and selected(one, narrowed)]
+        if wanted is None:
+            fresh += [one for one in open_ if _opening_selected(one, narrowed)]
+        fresh = [one for one in fresh if self.store.entry(one.opening.attempt) is None]
+        stored: Iterator[Recorded] = iter(()) if exit_ == OPEN else iter(self.store.entries(narrowed))
+        found: Iterator[Recorded] = merge(stored, sorted(fresh, key=_place), key=_place)
+        if selection.last is not None:
+            return iter(_last(found, selection.last))
+        return found if selection.limit is None else islice(found, selection.limit)
+
+    def find(self, prefix: str) -> Recorded:
+        """The one attempt that begins with `prefix`. Raises CommandError when there is none, or several."""
+        unflushed, open_ = self._journals()
+        everything: list[Recorded] = [*open_, *unflushed]
+        fresh = {one.opening.attempt: one for one in everything if one.opening.attempt.startswith(prefix)}
+        names = sorted({*fresh, *self.store.matching(prefix)})
+        if not names:
+            raise CommandError(f"There is no attempt {prefix!r}.", "`counterfoil entries` lists them.")
+        if len(names) > 1:
+            raise CommandError(f"{prefix!r} begins several attempts.", f"Write more of one: {', '.join(names[:5])}")
+        return self.store.entry(names[0]) or fresh[names[0]]
+
+    def _journals(self) -> tuple[list[Entry], list[OpenAttempt]]:
+        return open_and_unflushed(journal_directory(self.database))
+
+
+@contextlib.contextmanager
+def reading(arguments: argparse.Namespace) -> Iterator[Books]:
+    """The books that the command line means; what cannot be read becomes a CommandError."""
+    path = ledger_path(arguments.config, arguments.data_dir)
+    if not path.exists():
+        raise CommandError(
+            f"There are no books at {path}.",
+            "They begin with the first `counterfoil serve`; --config or --data-dir says where others are.",
+        )
+    try:
+        yield Books(path)
+    except LedgerUnusable as error:
+        raise CommandError(f"The books cannot be read: {error}.") from error
+    except (sqlite3.Error, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise CommandError(f"The books at {path} cannot be read: {error}.", code=ExitCode.UNREACHABLE) from error
+
+
+def _opening_selected(attempt: OpenAttempt, selection: Selection) -> bool:
+    opening = attempt.opening
+    return selected(Entry(opening, opening.opened, Exit.CRASHED, ()), selection)
+
+
+def _place(one: Recorded) -> tuple[float, str]:
+    return one.opening.opened, one.opening.attempt
+
+
+def _last(found: Iterator[Recorded], count: int) -> list[Recorded]:
+    return list(deque(found, maxlen=count))
