@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import strategies as st
 
 from counterfoil.core.event import (
     Event,
@@ -171,6 +172,28 @@ def facts(**changes: Any) -> ReplyFacts:
         "input_estimate": 31,
     }
     return ReplyFacts(**{**known, **changes})
+
+
+# ---- frames that are nearly right
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(
+    ["type", "index", "message", "content_block", "delta", "usage", "error", "content", "text", "id"]
+)
+TYPES = st.sampled_from(
+    ["message", "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
+     "message_stop", "ping", "error", "text_delta", "input_json_delta", "tool_use", "thinking", "compaction_delta"]
+)  # fmt: skip
+NEARLY = st.recursive(
+    st.dictionaries(KEYS, TYPES | JSON, max_size=5),
+    lambda inner: st.dictionaries(KEYS, inner | TYPES, max_size=5),
+    max_leaves=6,
+)
+"""Objects with the words of this wire in wrong places."""
 
 
 # ---- recordings

@@ -28,7 +28,7 @@ from counterfoil.dialects.anthropic_messages import reply
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.framing.frame import Frame
 
-from .support import PLAIN, block, decode, end, joined, sse, start, text_block
+from .support import NEARLY, PLAIN, block, decode, end, joined, sse, start, text_block
 
 CITATION = {"type": "char_location", "cited_text": "grey", "document_index": 0, "start_char_index": 1}
 SERVER_TOOL = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
@@ -307,25 +307,6 @@ def test_a_frame_that_cannot_be_read_is_a_bad_reply(data: str) -> None:
     (failed,) = decode(f"data: {data}\n\n".encode()).events
     assert isinstance(failed, ReplyFailed)
     assert failed.failure.kind is FailureKind.BAD_REPLY
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
-KEYS = st.sampled_from(
-    ["type", "index", "message", "content_block", "delta", "usage", "error", "content", "text", "id"]
-)
-TYPES = st.sampled_from(
-    ["message", "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
-     "message_stop", "ping", "error", "text_delta", "input_json_delta", "tool_use", "thinking", "compaction_delta"]
-)  # fmt: skip
-NEARLY = st.recursive(
-    st.dictionaries(KEYS, TYPES | JSON, max_size=5),
-    lambda inner: st.dictionaries(KEYS, inner | TYPES, max_size=5),
-    max_leaves=6,
-)
 
 
 @given(st.lists(st.binary(max_size=30) | NEARLY.map(msgspec.json.encode), max_size=6), st.booleans())

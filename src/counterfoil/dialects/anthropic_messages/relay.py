@@ -108,7 +108,7 @@ class MessagesRelay:
         return _own(frame, kind)
 
     def _head(self, frame: Frame, fields: dict[str, msgspec.Raw]) -> bytes:
-        message = fields_of(fields["message"])
+        message = fields_of(fields.get("message", _ABSENT))
         repaired: dict[str, object] = {**message, "model": self._facts.model}
         if not _word(message.get("id")):
             repaired["id"] = self._facts.id
@@ -118,7 +118,7 @@ class MessagesRelay:
         return frame_bytes("message_start", {**fields, "message": repaired})
 
     def _head_usage(self, raw: msgspec.Raw | None) -> dict[str, object] | msgspec.Raw:
-        told = fields_of(raw) if raw is not None and given(raw) else {}
+        told = _inside(raw)
         if not given(told.get("input_tokens", _ABSENT)):
             return {**told, **head_usage(self._facts)}
         repaired = {**told, "output_tokens": 0}
@@ -154,7 +154,7 @@ class MessagesRelay:
     def _settled(fields: Mapping[str, msgspec.Raw], final: FinalUsage) -> dict[str, object]:
         """The fields with the settled usage in its place."""
         raw = fields.get("usage")
-        told = fields_of(raw) if raw is not None and given(raw) else {}
+        told = _inside(raw)
         now = usage_fields(final, told)
         return {**fields, "usage": raw if raw is not None and _unchanged(told, now) else now}
 
@@ -175,10 +175,10 @@ def _raw(value: object) -> msgspec.Raw:
 
 def _word(raw: msgspec.Raw | None) -> str:
     """A field's text; empty when it is absent or no text."""
-    if raw is None or not given(raw):
+    try:
+        return msgspec.json.decode(raw, type=str) if raw is not None and given(raw) else ""
+    except UNREADABLE:
         return ""
-    said = msgspec.json.decode(raw)
-    return said if isinstance(said, str) else ""
 
 
 def _joined(before: msgspec.Raw, later: msgspec.Raw) -> msgspec.Raw:
@@ -194,7 +194,18 @@ def _unchanged(before: Mapping[str, msgspec.Raw], now: Mapping[str, object]) -> 
 
 
 def _same(before: msgspec.Raw, now: object) -> bool:
-    return not isinstance(now, msgspec.Raw | dict) and bool(msgspec.json.decode(before) == now)
+    try:
+        return not isinstance(now, msgspec.Raw | dict) and bool(msgspec.json.decode(before) == now)
+    except UNREADABLE:
+        return False
+
+
+def _inside(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
+    """The fields of an object; none of what is no object."""
+    try:
+        return fields_of(raw) if raw is not None and given(raw) else {}
+    except UNREADABLE:
+        return {}
 
 
 def _own(frame: Frame, kind: str = "") -> bytes:
