@@ -58,8 +58,14 @@ class _Source(msgspec.Struct, frozen=True):
     file_id: str | None = None
 
 
+class _Kind(msgspec.Struct, frozen=True):
+    """All that is read of a block this gateway has no words for."""
+
+    type: str
+
+
 class _Block(msgspec.Struct, frozen=True):
-    """A content block of a request, of any type."""
+    """A content block of one of the types in `_SPOKEN`."""
 
     type: str
     text: str | None = None
@@ -258,7 +264,14 @@ def _parts(raw: msgspec.Raw, where: str) -> Iterator[Part]:
         yield _part(item, f"{where}.{place}")
 
 
+_SPOKEN: Final = frozenset({"text", "image", "document", "tool_use", "tool_result", "thinking", "redacted_thinking"})
+"""Block types that have canonical words."""
+
+
 def _part(raw: msgspec.Raw, where: str) -> Part:
+    kind = _decoded(raw, _Kind, where).type
+    if kind not in _SPOKEN:
+        return Opaque(DIALECT, kind, _kept(raw))
     block = _decoded(raw, _Block, where)
     cache = _cache(block.cache_control)
     match block.type:
@@ -278,8 +291,8 @@ def _part(raw: msgspec.Raw, where: str) -> Part:
             return Reasoning(_need(block.thinking, where, "thinking"), block.signature or None)
         case "redacted_thinking":
             return RedactedReasoning(_need(block.data, where, "data"))
-        case kind:
-            return Opaque(DIALECT, kind, _kept(raw))
+        case _:
+            raise AssertionError("every spoken type is read above")
 
 
 def _need(value: _Value | None, where: str, name: str) -> _Value:
