@@ -226,6 +226,24 @@ def test_two_choices_each_report_their_own_completion(provider: Playback) -> Non
     ]
 
 
+def test_a_choice_with_its_own_usage_reports_it_while_the_other_still_speaks(provider: Playback) -> None:
+    script = chat_reply(text="One two", n=2, shape="per_choice")
+    told = [
+        "usage" if frame_with_usage(value) else (choice["index"], choice["finish_reason"])
+        for value in values_of(reply_of(provider, script))
+        for choice in value["choices"] or [{}]
+    ]
+    assert told[-6:] == [(0, "stop"), "usage", (1, None), (1, None), (1, "stop"), "usage"]
+
+
+def test_a_whole_reply_of_choices_counted_apart_tells_only_the_first(provider: Playback) -> None:
+    script = chat_reply(text="One two", n=2, shape="per_choice", usage=Counts(input=5, output=7), stream=False)
+    wire = json.loads(script.body)["usage"]
+    assert (wire["prompt_tokens"], wire["completion_tokens"]) == (5, 3)
+    assert script.frames[0].reported == Counts(input=5, output=3)
+    assert script.usage == Counts(input=5, output=7)
+
+
 def test_choices_take_turns_and_say_different_things(provider: Playback) -> None:
     values = values_of(reply_of(provider, chat_reply(text="One two", n=2)))
     said = {0: "", 1: ""}

@@ -9,65 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, ParamSpec, TypeAlias
 
+from counterfoil.testing.chat_shape import CHAT_SHAPES, ChatShape
 from counterfoil.testing.playbook import REPLY_NUMBER, Counts, Script, Send, compact_json
 
 __all__ = ["CHAT_SHAPES", "ChatReply", "ChatShape", "Tool", "chat_reply", "chat_usage", "pieces_of"]
 
 P = ParamSpec("P")
 Choice: TypeAlias = dict[str, Any]
-
-ChatShape: TypeAlias = Literal[
-    "separate",
-    "separate_no_nulls",
-    "finish_chunk",
-    "finish_chunk_nulls",
-    "every_chunk",
-    "every_chunk_and_separate",
-    "every_chunk_late",
-    "repeated",
-    "x_groq_only",
-    "non_empty_choices",
-    "per_choice",
-    "absent",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class _Placement:
-    """Where a stream carries its usage."""
-
-    nulls: bool = False
-    running: Literal["no", "yes", "late"] = "no"
-    on_finish: bool = False
-    x_groq: bool = False
-    after: Literal["none", "empty", "non_empty", "per_choice"] = "none"
-
-
-CHAT_SHAPES: Mapping[ChatShape, _Placement] = {
-    # The plain dialect: one last frame with `choices: []`, nulls before (OpenAI, Azure, Alibaba, Writer).
-    "separate": _Placement(nulls=True, after="empty"),
-    # The same without nulls (xAI, Crusoe, Snowflake, llama.cpp).
-    "separate_no_nulls": _Placement(after="empty"),
-    # On the frame with the finish reason (Mistral, Cerebras, Moonshot, z.ai).
-    "finish_chunk": _Placement(on_finish=True),
-    # The same, nulls before (DeepSeek, Together).
-    "finish_chunk_nulls": _Placement(nulls=True, on_finish=True),
-    # Running counts on every frame (Perplexity).
-    "every_chunk": _Placement(running="yes", on_finish=True),
-    # The same, and once more apart (vLLM's `continuous_usage_stats`).
-    "every_chunk_and_separate": _Placement(running="yes", on_finish=True, after="empty"),
-    # On every frame, completion and total null until the finish (Databricks).
-    "every_chunk_late": _Placement(running="late", on_finish=True),
-    # The same usage three times (Groq with `include_usage`).
-    "repeated": _Placement(on_finish=True, x_groq=True, after="empty"),
-    # Only inside `x_groq` (Groq's older form without the flag).
-    "x_groq_only": _Placement(x_groq=True),
-    # After the finish, beside a choice that says nothing (OpenRouter's older form, LiteLLM's proxy).
-    "non_empty_choices": _Placement(after="non_empty"),
-    # One usage frame a choice, each counting its own completion (llama.cpp with n > 1).
-    "per_choice": _Placement(after="per_choice"),
-    "absent": _Placement(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +128,13 @@ def chat_usage(plan: ChatReply, counts: Counts, *, late: bool = False) -> dict[s
     return usage | dict(plan.usage_extra)
 
 
+def _share(plan: ChatReply, choice: int) -> Counts:
+    """What one choice's own usage says: the prompt, and its part of the completion."""
+    counts = plan.counts()
+    upto, before = ((counts.output or 0) * (choice + extra) // plan.n for extra in (1, 0))
+    return replace(counts, output=upto - before)
+
+
 def _texts(plan: ChatReply, choice: int) -> tuple[str, ...]:
     pieces = pieces_of(plan.text)
     return (*pieces, f" #{choice}") if choice else pieces
@@ -246,6 +201,7 @@ class _ChatFrames:
         self.units = 0
         self.all_units = sum(units for _, _, units, _ in _deltas(plan)) or 1
         self.made: list[Send] = []
+        self.reason = plan.finish or ("tool_calls" if plan.tools else "stop")
 
     def frame(
         self, choices: list[Choice], *, units: int = 0, text: str = "", final: Counts | None = None, **more: object
@@ -291,7 +247,6 @@ class _ChatFrames:
     def finishes(self) -> None:
         """The finish frames of every choice; usage rides on the very last where the shape says so."""
         plan, placement = self.plan, self.placement
-        reason = plan.finish or ("tool_calls" if plan.tools else "stop")
         ends = [choice for _ in range(plan.finish_times) for choice in range(plan.n)]
         for place, choice in enumerate(ends):
             last = place == len(ends) - 1
@@ -299,26 +254,28 @@ class _ChatFrames:
             more: dict[str, Any] = {}
             if last and placement.x_groq:
                 more["x_groq"] = {"id": "req_play", "usage": chat_usage(plan, self.counts)}
-            self.frame([self.choice(choice, {}, reason)], final=final, **more)
+            self.frame([self.choice(choice, {}, self.reason)], final=final, **more)
             if more:
                 self.made[-1] = replace(self.made[-1], reported=self.counts)
 
+    def end_of(self, choice: int) -> None:
+        """One choice's finish, and its own usage: the prompt again, and this choice's completion alone."""
+        for _ in range(self.plan.finish_times):
+            self.frame([self.choice(choice, {}, self.reason)])
+        self.frame([], final=_share(self.plan, choice))
+        upto = sum(_share(self.plan, ended).output or 0 for ended in range(choice + 1))
+        self.made[-1] = replace(self.made[-1], reported=replace(self.counts, output=upto))
+
     def afterword(self) -> None:
         """What comes after the finish: the usage frames that the shape puts apart."""
-        plan, counts = self.plan, self.counts
+        counts = self.counts
         match self.placement.after:
             case "empty":
                 self.frame([], final=counts)
             case "non_empty":
                 beside = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
                 self.frame([beside], final=counts)
-            case "per_choice":
-                whole = counts.output or 0
-                for choice in range(plan.n):
-                    upto, before = (whole * (choice + extra) // plan.n for extra in (1, 0))
-                    self.frame([], final=replace(counts, output=upto - before))
-                    self.made[-1] = replace(self.made[-1], reported=replace(counts, output=upto))
-            case "none":
+            case "none" | "per_choice":
                 pass
 
 
@@ -328,11 +285,15 @@ def _stream(plan: ChatReply) -> Script:
         frames.comment()
     if plan.azure:
         frames.frame([], prompt_filter_results=[{"prompt_index": 0, "content_filter_results": {}}])
+    apart = frames.placement.after == "per_choice" and plan.error == "none"
     deltas = _deltas(plan)
+    last = {choice: place for place, (choice, *_) in enumerate(deltas)} if apart else {}
     for place, (choice, delta, units, text) in enumerate(deltas):
         if plan.comments and place == len(deltas) // 2:
             frames.comment()
         frames.frame([frames.choice(choice, delta, text=text)], units=units, text=text)
+        if last.get(choice) == place:
+            frames.end_of(choice)
     if plan.error in ("plain", "groq"):
         mark = b"event: error\n" if plan.error == "groq" else b""
         more = {"status_code": 400} if plan.error == "groq" else {}
@@ -344,7 +305,7 @@ def _stream(plan: ChatReply) -> Script:
             frames.frame([frames.choice(0, {}, "length")])
             beside = [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
             frames.frame(beside, final=frames.counts, error={"code": 400, "message": "Token limit reached"})
-        else:
+        elif not apart:
             frames.finishes()
             frames.afterword()
         if plan.done:
@@ -390,10 +351,10 @@ def _whole(plan: ChatReply) -> Script:
         "model": plan.model,
         "choices": choices,
     }
-    if plan.shape != "absent":
-        body["usage"] = chat_usage(plan, counts)
+    reported = _share(plan, 0) if plan.shape == "per_choice" else None if plan.shape == "absent" else counts
+    if reported is not None:
+        body["usage"] = chat_usage(plan, reported)
     text = "".join("".join(_texts(plan, choice)) for choice in range(plan.n))
-    reported = None if plan.shape == "absent" else counts
     frame = Send(compact_json(body | dict(plan.extra)), sum(units for _, _, units, _ in deltas), text, reported)
     return Script(
         steps=(*(Send(b"\n         ") for _ in range(plan.padding)), frame),
