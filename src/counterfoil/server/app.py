@@ -1,0 +1,164 @@
+"""The gateway as an ASGI application: which path is answered by whom, and every error in its door's dialect.
+
+Rule 1: paths are a table.
+Rule 2: a request takes the state once, so that a reload never changes what an exchange runs by.
+Rule 3: whatever goes wrong is answered in a shape the client's library can read, and says whose fault it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
+from counterfoil.dialects.dialect import Dialect
+from counterfoil.dialects.openai_chat import OPENAI_CHAT
+from counterfoil.driver.drive import Driver
+from counterfoil.ledger.entry import Exit
+from counterfoil.server.admin import live, ready, reload, show_metrics
+from counterfoil.server.asgi import Gone, Receive, Request, Scope, Send, refuse_body, respond
+from counterfoil.server.doors import answer_call, list_models, log_defect, show_model
+from counterfoil.server.limits import Patience
+from counterfoil.server.metrics import Metrics
+from counterfoil.server.pages import home
+from counterfoil.server.state import Names, ReloadRefused, State
+
+__all__ = ["DOORS", "Door", "Gateway", "Names", "ReloadRefused", "State"]
+
+Handler = Callable[["Gateway", State, Request, Dialect], Awaitable[None]]
+Loader = Callable[["State"], tuple[State, tuple[str, ...]]]
+"""The state that is served by -> the one to serve by, and what needs a restart. Runs in a thread. Raises
+ReloadRefused."""
+
+
+class Door(msgspec.Struct, frozen=True):
+    """One path: who answers which method, in which dialect."""
+
+    methods: Mapping[str, Handler]
+    dialect: Dialect = OPENAI_CHAT
+
+    @property
+    def allow(self) -> str:
+        """The value of an `Allow` header."""
+        return ", ".join(sorted({*self.methods, *(["HEAD"] if "GET" in self.methods else [])}))
+
+
+_CHAT: Final = Door({"POST": answer_call})
+_MODELS: Final = Door({"GET": list_models})
+_MODEL: Final = Door({"GET": show_model})
+
+DOORS: Final[Mapping[str, Door]] = MappingProxyType(
+    {
+        "/": Door({"GET": home}),
+        "/v1/chat/completions": _CHAT,
+        "/chat/completions": _CHAT,
+        "/v1/models": _MODELS,
+        "/models": _MODELS,
+        "/health/live": Door({"GET": live}),
+        "/health/ready": Door({"GET": ready}),
+        "/metrics": Door({"GET": show_metrics}),
+        "/admin/reload": Door({"POST": reload}),
+    }
+)
+_BELOW: Final = (("/v1/models/", _MODEL), ("/models/", _MODEL))
+"""Paths that go on with a name."""
+
+
+class Gateway:
+    """The application. `state` is replaced whole; everything else lives as long as the process."""
+
+    def __init__(
+        self,
+        state: State,
+        driver: Driver,
+        metrics: Metrics,
+        *,
+        patience: Patience | None = None,
+        loader: Loader | None = None,
+    ) -> None:
+        self.state = state
+        self.driver = driver
+        self.metrics = metrics
+        self.patience = patience or Patience()
+        self.draining = False
+        self._loader = loader
+        self._reloading = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise ValueError("only HTTP is spoken here")
+        state = self.state
+        request = Request(scope, dict(scope["headers"]), receive, send)
+        door = DOORS.get(scope["path"]) or _below(scope["path"])
+        try:
+            if door is None:
+                raise _not_found(request.path)
+            method = scope["method"]
+            handler = door.methods.get("GET" if method == "HEAD" else method)
+            if handler is None:
+                await self._refuse(request, door.dialect, _wrong_method(method, door.allow), {"allow": door.allow})
+                return
+            await handler(self, state, request, door.dialect)
+        except CounterfoilError as error:
+            await self._refuse(request, OPENAI_CHAT if door is None else door.dialect, error.failure)
+        except Gone:
+            self.metrics.answered(None, 499)
+        except Exception as error:  # noqa: BLE001 - a defect of ours still gets an answer, and its place is logged
+            log_defect(error, None)
+            await self._refuse(request, OPENAI_CHAT if door is None else door.dialect, _DEFECT)
+
+    async def reload(self) -> tuple[str, ...]:
+        """Serve by a new configuration; returns what needs a restart. Raises ReloadRefused; then nothing changed."""
+        if self._loader is None:
+            raise ReloadRefused(("This gateway was started without a configuration that can be read again.",))
+        async with self._reloading:
+            self.state, notes = await asyncio.to_thread(self._loader, self.state)
+        self.metrics.know(self.state.config.models)
+        return notes
+
+    def interrupt(self) -> None:
+        """End every open exchange; their entries are closed as `shutdown`."""
+        self.driver.interrupt_all(Exit.SHUTDOWN)
+
+    async def _refuse(
+        self, request: Request, dialect: Dialect, failure: Failure, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.metrics.answered(None, failure.status)
+        more = dict(headers or {})
+        if failure.retry_after is not None:
+            more["retry-after"] = f"{failure.retry_after:g}"
+        if failure.status == 401:
+            more["www-authenticate"] = "Bearer"
+        body = dialect.write_failure(failure)
+        if failure.status in (408, 413):
+            await refuse_body(request, failure.status, body, more, self.patience.linger)
+        else:
+            await respond(request.send, failure.status, body, headers=more)
+
+
+def _below(path: str) -> Door | None:
+    for prefix, door in _BELOW:
+        if path.startswith(prefix) and len(path) > len(prefix):
+            return door
+    return None
+
+
+def _not_found(path: str) -> CounterfoilError:
+    shown = path if len(path) <= 100 else path[:99] + "…"
+    message = f"Nothing is served at {shown}. POST /v1/chat/completions takes chats, GET / says what there is."
+    return CounterfoilError(Failure(FailureKind.NOT_FOUND, message, Fault.CLIENT, 404, code="path_not_found"))
+
+
+def _wrong_method(method: str, allow: str) -> Failure:
+    message = f"{method} is not answered here, only {allow}."
+    return Failure(FailureKind.INVALID_REQUEST, message, Fault.CLIENT, 405, code="method_not_allowed")
+
+
+_DEFECT: Final = Failure(
+    FailureKind.INTERNAL, "The gateway failed on this request. This is a defect of ours.", Fault.GATEWAY, 500
+)

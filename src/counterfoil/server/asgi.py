@@ -1,0 +1,167 @@
+"""One request and its response over raw ASGI: reading a body within limits, sending an answer, passing a reply on.
+
+Rule 1: nothing here knows what a model is.
+Rule 2: nothing is done per chunk but to hand it over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+import msgspec
+
+from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
+
+__all__ = [
+    "AsgiClient",
+    "Gone",
+    "Message",
+    "Receive",
+    "Request",
+    "Scope",
+    "Send",
+    "read_body",
+    "refuse_body",
+    "respond",
+]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Gone(Exception):
+    """The client hung up before its request was whole."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request: where it came from and how to answer it. Header names are in lower case."""
+
+    scope: Scope
+    headers: Mapping[bytes, bytes]
+    receive: Receive
+    send: Send
+
+    @property
+    def path(self) -> str:
+        return str(self.scope["path"])
+
+    def header(self, name: bytes) -> str:
+        """A header as text, empty where absent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+class AsgiClient:
+    """Where a reply goes (`driver.drive.Client`). The head waits for the first bytes: a short reply gets a length."""
+
+    __slots__ = ("_head", "_send", "complete", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._head: list[tuple[bytes, bytes]] | None = None
+        self.status = 0
+        self.complete = False
+        """The last bytes were handed over."""
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """Keep the head for the first bytes."""
+        self.status = status
+        self._head = [(name.encode("latin-1"), _value(value)) for name, value in headers.items()]
+
+    async def send(self, data: bytes, *, last: bool) -> None:
+        """Hand bytes over; waits while the client is slow."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            if last:
+                head.append((b"content-length", b"%d" % len(data)))
+            await self._send({"type": "http.response.start", "status": self.status, "headers": head})
+        if last:
+            self.complete = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+
+async def respond(
+    send: Send,
+    status: int,
+    body: bytes,
+    content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Send a whole response."""
+    head = [
+        (b"content-type", content_type.encode("latin-1")),
+        (b"content-length", b"%d" % len(body)),
+        *((name.encode("latin-1"), _value(value)) for name, value in (headers or {}).items()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def read_body(request: Request, limit: int, pause: float) -> bytes:
+    """The whole body, which may pause for `pause` seconds. Raises CounterfoilError (400, 408, 413, 415) and Gone."""
+    announced = request.headers.get(b"content-length")
+    if announced is not None and announced.isdigit() and int(announced) > limit:
+        raise _too_large(limit)
+    if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise _refused(415, FailureKind.INVALID_REQUEST, "Send the body as it is, without `Content-Encoding`.")
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            async with asyncio.timeout(pause):
+                message = await request.receive()
+        except TimeoutError:
+            raise _refused(408, FailureKind.TIMED_OUT, f"No more of the body came for {pause:g} s.") from None
+        if message["type"] == "http.disconnect":
+            raise Gone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return part if not parts else b"".join([*parts, part])
+        parts.append(part)
+
+
+async def refuse_body(request: Request, status: int, body: bytes, headers: Mapping[str, str], linger: float) -> None:
+    """Answer a request whose body will not be read, and close.
+
+    The rest of the body is thrown away for `linger` seconds: a connection closed on unread bytes is reset, and the
+    answer lost with it (RFC 9112, 9.6).
+    """
+    head = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+        *((name.encode("latin-1"), _value(value)) for name, value in headers.items()),
+    ]
+    await request.send({"type": "http.response.start", "status": status, "headers": head})
+    await request.send({"type": "http.response.body", "body": body, "more_body": True})
+    try:
+        async with asyncio.timeout(linger):
+            while (await request.receive()).get("more_body", False):
+                pass
+    except TimeoutError:
+        pass
+    await request.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _value(text: str) -> bytes:
+    """A header's value; names of fields and models can hold anything."""
+    return text.encode("ascii", "backslashreplace").translate(None, b"\r\n\0")
+
+
+def _too_large(limit: int) -> CounterfoilError:
+    size = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
+    return _refused(
+        413,
+        FailureKind.TOO_LARGE,
+        f"The request body is larger than {size}. The gateway's `limits.body` sets this.",
+    )
+
+
+def _refused(status: int, kind: FailureKind, message: str) -> CounterfoilError:
+    return CounterfoilError(Failure(kind, message, Fault.CLIENT, status))

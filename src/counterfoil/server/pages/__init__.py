@@ -1,0 +1,95 @@
+"""The page a person finds at `/`: what this is, and how to use it.
+
+Rule 1: one file, no scripts, nothing loaded from elsewhere.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from counterfoil.dialects.dialect import Dialect
+from counterfoil.server.asgi import Request, respond
+
+if TYPE_CHECKING:
+    from counterfoil.server.app import Gateway
+    from counterfoil.server.state import State
+
+__all__ = ["home"]
+
+_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "vary": "accept",
+}
+_PAGE: Final = Template((files(__name__) / "home.html").read_text(encoding="utf-8"))
+_SHOWN: Final = 100
+"""Models on the page; the rest are a number."""
+
+_NO_MODELS: Final = (
+    "<p>No models yet: write <code>models:</code> into the configuration, or install the local model with "
+    "<code>counterfoil local install</code>.</p>"
+)
+
+
+async def home(gateway: Gateway, state: State, request: Request, dialect: Dialect) -> None:
+    """`GET /`: the page, or the same as JSON for whoever asks for JSON."""
+    keys_needed = state.access.mode == "required"
+    if not keys_needed:
+        state.access.admit(request.scope, request.headers, spends=False)
+    names = () if keys_needed else tuple(public.name for public in state.names.names())
+    base_url = f"http://{_host(request)}/v1"
+    if _wants_json(request.header(b"accept")):
+        facts = {
+            "service": "counterfoil",
+            "base_url": base_url,
+            "models": None if keys_needed else names,
+            "keys": state.access.mode,
+            "links": {"models": "/v1/models", "metrics": "/metrics", "live": "/health/live", "ready": "/health/ready"},
+        }
+        await respond(request.send, 200, msgspec.json.encode(facts), headers=_HEADERS)
+        return
+    page = _PAGE.substitute(
+        base_url=escape(base_url),
+        model=escape(names[0] if names else "MODEL"),
+        key="$COUNTERFOIL_KEY" if keys_needed else "any",
+        models=_list(names, keys_needed=keys_needed),
+        ready=_ready(gateway, state),
+    )
+    await respond(request.send, 200, page.encode(), "text/html; charset=utf-8", _HEADERS)
+
+
+def _host(request: Request) -> str:
+    """The address the reader used, so that the snippets work where they are pasted."""
+    host = request.header(b"host")
+    if host and all(letter.isalnum() or letter in ".-:[]_" for letter in host):
+        return host
+    server = request.scope.get("server") or ("127.0.0.1", 4000)
+    return f"{server[0]}:{server[1]}"
+
+
+def _wants_json(accept: str) -> bool:
+    accept = accept.lower()
+    return "application/json" in accept and "text/html" not in accept
+
+
+def _list(names: tuple[str, ...], *, keys_needed: bool) -> str:
+    if keys_needed:
+        return "<p>This gateway needs a key. <code>GET /v1/models</code> with your key lists the models.</p>"
+    if not names:
+        return _NO_MODELS
+    more = f"<li>and {len(names) - _SHOWN} more</li>" if len(names) > _SHOWN else ""
+    return "<ul>" + "".join(f"<li><code>{escape(name)}</code></li>" for name in names[:_SHOWN]) + more + "</ul>"
+
+
+def _ready(gateway: Gateway, state: State) -> str:
+    if gateway.draining:
+        return "shutting down"
+    return "ready" if state.health().ok else "not ready: the books cannot be written"

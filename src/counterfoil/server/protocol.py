@@ -1,0 +1,166 @@
+"""What uvicorn leaves unbounded in HTTP itself: the size of a head, the time it may take, how many connections.
+
+Rule 1: an answer given here has the shape of every other error, though no request was read.
+Rule 2: nothing here runs per chunk of a reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import httptools
+from uvicorn.config import Config as UvicornConfig
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.dialects.openai_chat import OPENAI_CHAT
+from counterfoil.server.limits import Patience
+
+__all__ = ["Protocol", "protocol_class"]
+
+_PER_HEADER: Final = 4
+"""Bytes of a header line beside its name and value: `: ` and the line's end."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. `protocol_class` sets its limits."""
+
+    head_limit: Callable[[], int]
+    patience: Patience
+
+    def __init__(
+        self,
+        config: UvicornConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limit = type(self).head_limit()
+        self._head = 0
+        """Bytes of the head being read, as far as they were parsed."""
+        self._unparsed = 0
+        """Bytes since the parser last finished something: a header that never ends is only seen here."""
+        self._in_head = True
+        self._refused = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        if len(self.connections) > self.patience.connections:
+            self._refuse(_failure(503, FailureKind.OVERLOADED, Fault.GATEWAY, "The gateway has too many connections."))
+            return
+        self._timer = self.loop.call_later(self.patience.head, self._head_timed_out)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        self._unparsed += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(_failure(400, FailureKind.INVALID_REQUEST, Fault.CLIENT, "This gateway speaks only HTTP/1.1."))
+        except httptools.HttpParserError:
+            if not self._refused:
+                self.send_400_response("Invalid HTTP request received.")
+        if self._refused or self.transport.is_closing():
+            return
+        if self._unparsed > self._limit or self._head > self._limit:
+            self._refuse_head()
+        elif self._in_head and self._timer is None and self._unparsed:
+            self._timer = self.loop.call_later(self.patience.head, self._head_timed_out)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head = 0
+        self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._head += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head += len(name) + len(value) + _PER_HEADER
+        if self._head <= self._limit:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()
+        self._in_head = False
+        self._unparsed = 0
+        if self._head > self._limit:
+            self._refuse_head()
+        if not self._refused:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed = 0
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed = 0
+        if not self._refused:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(_failure(400, FailureKind.INVALID_REQUEST, Fault.CLIENT, msg))
+
+    def _refuse_head(self) -> None:
+        self._refuse(
+            _failure(
+                431,
+                FailureKind.TOO_LARGE,
+                Fault.CLIENT,
+                f"The request line and headers are larger than {self._limit >> 10} KiB. "
+                "The gateway's `limits.headers` sets this.",
+            )
+        )
+
+    def _head_timed_out(self) -> None:
+        self._timer = None
+        self._refuse(
+            _failure(
+                408,
+                FailureKind.TIMED_OUT,
+                Fault.CLIENT,
+                f"The request's headers did not come within {self.patience.head:g} s.",
+            )
+        )
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, failure: Failure) -> None:
+        """Answer without a request, unless a reply to an earlier one is on its way, and hang up."""
+        self._refused = True
+        self._stop_timer()
+        idle = self.cycle is None or self.cycle.response_complete or not self.cycle.response_started
+        if idle and not self.transport.is_closing():
+            body = OPENAI_CHAT.write_failure(failure)
+            head = [STATUS_LINE[failure.status]]
+            head += [b"%s: %s\r\n" % pair for pair in self.server_state.default_headers]
+            head.append(
+                b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            )
+            self.transport.write(b"".join([*head, body]))
+        self.transport.close()
+
+
+def protocol_class(head_limit: Callable[[], int], patience: Patience) -> type[Protocol]:
+    """A protocol with these limits. `head_limit`: bytes, asked for once a connection, so that a reload counts."""
+    return type("GatewayProtocol", (Protocol,), {"head_limit": staticmethod(head_limit), "patience": patience})
+
+
+def _failure(status: int, kind: FailureKind, fault: Fault, message: str) -> Failure:
+    return Failure(kind, message, fault, status)

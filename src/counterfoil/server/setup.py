@@ -1,0 +1,78 @@
+"""From a configuration file, or from none, to all that a gateway serves by.
+
+Rule 1: everything is read anew each time, so that a reload means what a restart would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from counterfoil.config import Config
+from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
+from counterfoil.driver.configuration import Loaded, load
+from counterfoil.driver.deployment import DeploymentError, load_table
+from counterfoil.driver.discover import NOTHING_FOUND, Discovered, discover
+from counterfoil.driver.resolve import Resolver, discovery_wanted
+from counterfoil.ledger.price_sheet import SheetError
+from counterfoil.ledger.price_table import PriceTable
+from counterfoil.local import installed
+from counterfoil.stores.price_files import load_prices
+from counterfoil.transport.secret import SecretStore
+
+__all__ = ["Setup", "load_setup"]
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """All that a configuration amounts to."""
+
+    config: Config
+    names: Resolver
+    secrets: SecretStore
+    prices: PriceTable
+    discovered: Discovered = NOTHING_FOUND
+    warnings: tuple[str, ...] = ()
+
+
+def load_setup(
+    path: Path | None,
+    *,
+    data_dir: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    override: Callable[[Config], Config] = lambda config: config,
+) -> Setup:
+    """Read the configuration at `path` (None: what a gateway without one finds) and what it needs. Blocks.
+
+    `data_dir`: where price files may lie; `override`: what the command line says goes over the file. Raises
+    CounterfoilError with a line for everything that is wrong. Not to be called on a running event loop.
+    """
+    environ = os.environ if environ is None else environ
+    loaded = load(path, environ) if path is not None else Loaded(Config(), SecretStore())
+    config = override(loaded.config)
+    found = NOTHING_FOUND
+    if discovery_wanted(config):
+        found = asyncio.run(discover(load_table(), environ, embedded_model=_embedded_model))
+    try:
+        names = Resolver(config, loaded.secrets, environ, discovered=found)
+        prices = load_prices(data_dir, Path(config.prices) if config.prices is not None else None)
+    except DeploymentError as error:
+        raise _wrong(error.message) from error
+    except SheetError as error:
+        raise _wrong(f"prices: {error}") from error
+    except OSError as error:
+        raise _wrong(f"prices: {error.filename}: {error.strerror}") from error
+    warnings = (*map(str, loaded.warnings), *prices.notices)
+    return Setup(config, names, names.secrets, prices.table, found, warnings)
+
+
+def _embedded_model() -> str | None:
+    weights = installed()
+    return None if weights is None else weights.model_name
+
+
+def _wrong(message: str) -> CounterfoilError:
+    return CounterfoilError(Failure(FailureKind.INVALID_REQUEST, message, Fault.CLIENT, 400, code="configuration"))
