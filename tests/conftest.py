@@ -1,4 +1,4 @@
-"""Settings of the whole suite."""
+"""What every test shares: how hypothesis searches, and how often the gateway is killed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", parent=settings.get_profile("house"), derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "house")
+__all__: list[str] = []
+
+_CALM = [HealthCheck.too_slow]
+"""A loaded machine is not a failure."""
+
+settings.register_profile("default", deadline=None, suppress_health_check=_CALM)
+settings.register_profile("ci", deadline=None, suppress_health_check=_CALM, derandomize=True, database=None)
+settings.register_profile("long", deadline=None, suppress_health_check=_CALM, max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--kills N`: how often the gateway is killed in `tests/shells/test_kill.py`."""
+    """`--kills N`: how often `tests/shells/test_kill.py` kills the gateway."""
     parser.addoption("--kills", type=int, default=56, help="how often the gateway is killed")

@@ -22,7 +22,8 @@ from counterfoil.cli.output import print_json, print_note
 from counterfoil.core.estimate import estimate_body
 from counterfoil.dialects.dialect import Dialect, Quirks
 from counterfoil.dialects.registry import DIALECTS
-from counterfoil.exchange.recorded import ReadReply, is_streamed, read_reply
+from counterfoil.exchange.recorded import ReadReply, read_reply
+from counterfoil.exchange.reply import is_streamed
 from counterfoil.ledger.entry import figures, vouchers
 from counterfoil.providers.provider import Provider
 from counterfoil.providers.table import proven_by

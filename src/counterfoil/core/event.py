@@ -84,8 +84,8 @@ class RefusalDelta(msgspec.Struct, frozen=True, tag=True):
 
 
 class ToolCallStarted(msgspec.Struct, frozen=True, tag=True):
-    """A call begins. `call` counts the calls of its choice from 0. A decoder makes up neither id nor name: empty when the
-    provider gave none yet."""
+    """A call begins. `call` counts the calls of its choice from 0. A decoder makes up neither id nor name: they are
+    empty when the provider gave none yet."""
 
     call: int
     id: str

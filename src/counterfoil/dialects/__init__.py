@@ -1,0 +1,1 @@
+"""Wire languages: one folder each, `registry.py` the only list."""

@@ -1,0 +1,1 @@
+"""What runs an exchange, and what it is run with: configuration, names, deployments."""

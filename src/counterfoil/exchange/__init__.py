@@ -1,0 +1,1 @@
+"""One client call without IO. See README.md."""

@@ -7,15 +7,13 @@ Rule 3: what the client sees has one writer: a relay where both sides speak the 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from counterfoil.core.error import Failure, FailureKind
-from counterfoil.core.event import Event, ReplyFailed
+from counterfoil.core.error import Failure
 from counterfoil.dialects.dialect import (
-    Decoder,
     FinalUsage,
     Quirks,
     Relay,
@@ -39,11 +37,10 @@ from counterfoil.exchange.command import (
     Start,
 )
 from counterfoil.exchange.crossing import Crossing
-from counterfoil.exchange.ending import CUT, DEFECT, NO_USAGE, bad_reply, failure_of, redirected, web_page
+from counterfoil.exchange.ending import CUT, DEFECT, NO_USAGE, failure_of, redirected, web_page
 from counterfoil.exchange.meter import Meter
+from counterfoil.exchange.reply import Reply, Step, is_streamed, is_web_page
 from counterfoil.exchange.route import Deployment
-from counterfoil.framing.frame import Frame, FrameTooLarge, Framing
-from counterfoil.framing.whole import WholeFraming
 from counterfoil.ledger.entry import Entry, Exit, Opening
 
 __all__ = ["Attempted", "attempt"]
@@ -126,9 +123,7 @@ class _Running:
         self._headers: dict[str, str] = {"x-counterfoil-exchange": call.exchange}
         if dropped:
             self._headers["x-counterfoil-dropped"] = ", ".join(dropped)
-        self._streamed = call.peek.streamed
-        self._framing: Framing
-        self._decoder: Decoder
+        self._reply: Reply
         self._writer: Relay
         self.opening = Opening(
             attempt=context.new_id(),
@@ -179,14 +174,17 @@ class _Running:
         """Prepare to read the reply this head announces; a failure when it announces none."""
         self._status = head.status
         call, dialect = self._call, self._deployment.dialect
-        kind = head.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind in ("text/html", "application/xhtml+xml"):
+        if is_web_page(head.headers):
             return web_page(head.status)
-        # A server may ignore the wish to stream, or the wish not to: its content type says what it sends.
-        streamed = self._streamed = kind == dialect.content_type or (call.peek.streamed and kind != "application/json")
-        limits = self._context.limits
-        self._framing = dialect.framing(limits.frame) if streamed else WholeFraming(limits.reply)
-        self._decoder = dialect.decoder(streamed, call.peek.choices, self._quirks)
+        streamed = is_streamed(head.headers, dialect, asked=call.peek.streamed)
+        self._reply = Reply(
+            dialect,
+            self.meter,
+            streamed=streamed,
+            choices=call.peek.choices,
+            quirks=self._quirks,
+            limits=self._context.limits,
+        )
         facts = ReplyFacts(
             id=f"chatcmpl-{self.opening.attempt}",
             created=int(self.opening.opened),
@@ -213,8 +211,8 @@ class _Running:
 
     def follow(self) -> Generator[Command, Answer, Interrupted | None]:
         """Follow the reply: bytes to frames to events, past the meter, to the client. Returns what interrupted it."""
-        decoder = self._decoder
-        while not decoder.done and self.meter.failure is None:
+        reply = self._reply
+        while not reply.over:
             answer = yield Read(self._deadline())
             if isinstance(answer, Interrupted):
                 if self._goes_on(answer):
@@ -222,12 +220,12 @@ class _Running:
                 return answer
             assert isinstance(answer, bytes)  # noqa: S101 - what a driver answers a Read with
             if not answer:
-                out = self._last_frame()
+                out = self._write(reply.close())
             else:
                 self._quiet_since = self._context.clock()
                 if self._first_byte is None:
                     self._first_byte = self._quiet_since
-                out = self._take(answer)
+                out = self._write(reply.feed(answer))
             if self.meter.news:
                 note = self.meter.progress(self._context.wall())
                 if note is not None:
@@ -240,37 +238,14 @@ class _Running:
                 return None
         return None
 
-    def _take(self, data: bytes) -> bytes:
-        try:
-            frames = self._framing.feed(data)
-        except FrameTooLarge as error:
-            self.meter.failure = bad_reply(f"The provider sent {error}.")
-            return b""
-        if len(frames) == 1:
-            return self._pass(frames[0])
-        return b"".join([self._pass(frame) for frame in frames])
-
-    def _pass(self, frame: Frame) -> bytes:
-        if self.meter.failure is not None:
-            return b""
-        events = self._decoder.feed(frame)
-        self.meter.see(events)
-        if self._ended_at is None and self._decoder.ended:
+    def _write(self, steps: Sequence[Step]) -> bytes:
+        """What the client reads of these frames."""
+        if self._ended_at is None and self._reply.ended:
             self._ended_at = self._quiet_since
-        return self._writer.carry(frame, events)
-
-    def _last_frame(self) -> bytes:
-        """At the end of the bytes: a frame that lacks only its end is a frame; half of one is a cut."""
-        out = b""
-        frame = self._framing.close()
-        if frame is not None and not self._decoder.done:
-            events = self._decoder.feed(frame)
-            if not (self._streamed and any(_unreadable(event) for event in events)):
-                self.meter.see(events)
-                out = self._writer.carry(frame, events)
-        events = self._decoder.close()
-        self.meter.see(events)
-        return out
+        carry = self._writer.carry
+        if len(steps) == 1:
+            return carry(*steps[0])
+        return b"".join([carry(frame, events) for frame, events in steps])
 
     def _deliver(self, data: bytes) -> Generator[Command, Answer, Interrupted | None]:
         if self._gone_at is not None:
@@ -286,7 +261,7 @@ class _Running:
         if interruption.exit is not Exit.CLIENT_GONE or self._gone_at is not None:
             return False
         self._gone_at = self._context.clock()
-        return self._decoder.ended or self._call.route.client_gone.action == "drain"
+        return self._reply.ended or self._call.route.client_gone.action == "drain"
 
     def _deadline(self) -> float:
         timeouts = self._timeouts
@@ -302,7 +277,7 @@ class _Running:
 
     def end(self, interruption: Interrupted | None) -> Generator[Command, Answer, Attempted]:
         """Close the entry, then release the last bytes."""
-        ended = self._decoder.ended
+        ended = self._reply.ended
         if self.meter.failure is not None:
             return (yield from self._failed(Exit.FAILED, self.meter.failure))
         if not ended:
@@ -385,7 +360,3 @@ class _Running:
         if self._call.peek.streamed:
             return {**self._headers, "content-type": self._call.dialect.content_type, "cache-control": "no-store"}
         return {**self._headers, "content-type": "application/json"}
-
-
-def _unreadable(event: Event) -> bool:
-    return isinstance(event, ReplyFailed) and event.failure.kind is FailureKind.BAD_REPLY

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from counterfoil.core.error import Failure
-from counterfoil.core.estimate import Tally
+from counterfoil.core.estimate import TOOL_CALL_TOKENS, Tally
 from counterfoil.core.event import (
     ChoiceFinished,
     Event,
@@ -75,9 +75,9 @@ class Meter:
                     self._add(text, choice)
                 case ReasoningDelta(text=text, choice=choice):
                     self._reasoning.add(text)
-                    self._spoken.setdefault(choice, Tally())
-                case ToolCallStarted(name=name, choice=choice):
-                    self._add(name, choice)
+                    self._tally(choice)
+                case ToolCallStarted(choice=choice):
+                    self._tally(choice).add_tokens(TOOL_CALL_TOKENS)
                 case UsageReported(report=report):
                     self.news = self.news or not self.reading.reports
                     self.reading = self.reading.join(report)
@@ -123,7 +123,10 @@ class Meter:
         return self._reasoning.tokens + sum(tally.tokens for tally in self._spoken.values())
 
     def _add(self, text: str, choice: int) -> None:
+        self._tally(choice).add(text)
+
+    def _tally(self, choice: int) -> Tally:
         tally = self._spoken.get(choice)
         if tally is None:
             tally = self._spoken[choice] = Tally()
-        tally.add(text)
+        return tally

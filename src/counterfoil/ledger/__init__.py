@@ -1,0 +1,1 @@
+"""What attempts cost and how that is kept. See README.md."""

@@ -1,0 +1,1 @@
+"""Who speaks which dialect, where: `providers.toml` and what reads it."""

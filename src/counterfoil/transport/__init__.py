@@ -1,0 +1,1 @@
+"""The only openers of provider sockets, and the keepers of secrets."""

@@ -1,0 +1,105 @@
+"""A provider's reply as it comes: bytes to frames to events, past the meter, however the bytes are cut.
+
+The gateway follows a live reply with this and the auditor a recorded one, so that nothing is counted in a second way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from counterfoil.config import Limits
+from counterfoil.core.error import FailureKind
+from counterfoil.core.event import Event, ReplyFailed
+from counterfoil.dialects.dialect import Decoder, Dialect, Quirks
+from counterfoil.exchange.ending import bad_reply
+from counterfoil.exchange.meter import Meter
+from counterfoil.framing.frame import Frame, FrameTooLarge, Framing
+from counterfoil.framing.whole import WholeFraming
+
+__all__ = ["Reply", "Step", "is_streamed", "is_web_page"]
+
+Step = tuple[Frame, Sequence[Event]]
+
+_WEB_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
+_NO_FRAME: Final = Frame(b"", comment=True)
+
+
+def is_web_page(headers: Mapping[str, str]) -> bool:
+    """Whether these (lower-case) headers announce a page for people."""
+    return _media_type(headers.get("content-type", "")) in _WEB_PAGES
+
+
+def is_streamed(headers: Mapping[str, str], dialect: Dialect, *, asked: bool) -> bool:
+    """Whether these (lower-case) headers announce a stream.
+
+    A server may ignore the wish to stream, or the wish not to: its content type says what it sends.
+    """
+    kind = _media_type(headers.get("content-type", ""))
+    return kind == _media_type(dialect.content_type) or (asked and kind != "application/json")
+
+
+class Reply:
+    """One reply being read. What fails in it is the meter's `failure`; after that nothing more is read."""
+
+    def __init__(
+        self, dialect: Dialect, meter: Meter, *, streamed: bool, choices: int, quirks: Quirks, limits: Limits
+    ) -> None:
+        self._meter = meter
+        self._streamed = streamed
+        self._framing: Framing = dialect.framing(limits.frame) if streamed else WholeFraming(limits.reply)
+        self._decoder: Decoder = dialect.decoder(streamed, choices, quirks)
+
+    @property
+    def ended(self) -> bool:
+        """The reply reached its dialect's end."""
+        return self._decoder.ended
+
+    @property
+    def over(self) -> bool:
+        """Nothing that follows is part of the reply."""
+        return self._decoder.done or self._meter.failure is not None
+
+    def feed(self, data: bytes) -> list[Step]:
+        """The frames completed by `data`, with their events."""
+        try:
+            frames = self._framing.feed(data)
+        except FrameTooLarge as error:
+            self._meter.failure = bad_reply(f"The provider sent {error}.")
+            return []
+        return [self._see(frame) for frame in frames if self._meter.failure is None]
+
+    def close(self) -> list[Step]:
+        """The bytes are over: a frame that lacks only its end is a frame, half of one is a cut.
+
+        Events that only the end makes certain come with an empty frame.
+        """
+        steps: list[Step] = []
+        try:
+            frame = None if self.over else self._framing.close()
+        except FrameTooLarge as error:
+            self._meter.failure = bad_reply(f"The provider sent {error}.")
+            return steps
+        if frame is not None:
+            events = self._decoder.feed(frame)
+            if not (self._streamed and any(_unreadable(event) for event in events)):
+                self._meter.see(events)
+                steps.append((frame, events))
+        events = self._decoder.close()
+        if events:
+            self._meter.see(events)
+            steps.append((_NO_FRAME, events))
+        return steps
+
+    def _see(self, frame: Frame) -> Step:
+        events = self._decoder.feed(frame)
+        self._meter.see(events)
+        return frame, events
+
+
+def _media_type(said: str) -> str:
+    return said.partition(";")[0].strip().lower()
+
+
+def _unreadable(event: Event) -> bool:
+    return isinstance(event, ReplyFailed) and event.failure.kind is FailureKind.BAD_REPLY
