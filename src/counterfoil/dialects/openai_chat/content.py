@@ -28,21 +28,35 @@ from counterfoil.dialects.openai_chat.schema import (
     given,
 )
 
-__all__ = ["read_content"]
+__all__ = ["ChoiceState", "read_content"]
 
 _OPAQUE: Final = ("annotations", "audio", "images", "extra_content")
 """Keys that are carried word for word."""
 
 
-def read_content(said: Said, index: int, calls: CallBook, events: list[Event]) -> None:
-    """Append the events of one delta or message of the choice `index`.
+class ChoiceState:
+    """What one choice has said so far, as far as what comes next depends on it."""
+
+    __slots__ = ("calls", "finished", "index", "thought")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.finished = False
+        self.calls = CallBook(index)
+        self.thought = False
+        """Reasoning came as plain text, and nothing has closed it."""
+
+
+def read_content(said: Said, choice: ChoiceState, events: list[Event]) -> None:
+    """Append the events of one delta or message of a choice.
 
     Raises LimitExceeded, and UNREADABLE for a part of a list that is not one.
     """
+    index = choice.index
     if said.reasoning_details:
-        _read_details(said, index, events)
+        _read_details(said, choice, events)
     else:
-        _read_reasoning(said, index, events)
+        _read_reasoning(said, choice, events)
     content = said.content
     if type(content) is str:
         if content:
@@ -55,41 +69,44 @@ def read_content(said: Said, index: int, calls: CallBook, events: list[Event]) -
     if said.refusal:
         events.append(RefusalDelta(said.refusal, index))
     if said.tool_calls:
-        calls.parts(said.tool_calls, events)
+        choice.calls.parts(said.tool_calls, events)
         events.extend(
             OpaqueGiven("extra_content", call.extra_content, index)
             for call in said.tool_calls
             if call.extra_content is not NOT_SENT and given(call.extra_content)
         )
     if said.function_call is not None:
-        calls.legacy(said.function_call, events)
+        choice.calls.legacy(said.function_call, events)
     for key in _OPAQUE:
         raw = getattr(said, key)
         if raw is not NOT_SENT and _tells(raw):
             events.append(OpaqueGiven(key, raw, index))
 
 
-def _read_reasoning(said: Said, index: int, events: list[Event]) -> None:
+def _read_reasoning(said: Said, choice: ChoiceState, events: list[Event]) -> None:
     """`reasoning_content` or `reasoning`; a server that sends both says the same in both."""
     for text in (said.reasoning_content, said.reasoning):
         if text and type(text) is str:
-            events.append(ReasoningDelta(text, index))
+            choice.thought = True
+            events.append(ReasoningDelta(text, choice.index))
             return
 
 
-def _read_details(said: Said, index: int, events: list[Event]) -> None:
+def _read_details(said: Said, choice: ChoiceState, events: list[Event]) -> None:
     """`reasoning_details` in their order. OpenRouter says their text again in `reasoning`, which is read only when
-    the details have none."""
+    the details have none. Where plain text came first (as from our own encoder), a proof repeats it: it only closes."""
     details: list[ReasoningDetail] = said.reasoning_details or []
     if not any(detail.text or detail.summary for detail in details):
-        _read_reasoning(said, index, events)
+        _read_reasoning(said, choice, events)
     for detail in details:
-        if text := detail.text or detail.summary:
-            events.append(ReasoningDelta(text, index))
+        text = detail.text or detail.summary
+        if text and not (detail.signature and choice.thought):
+            events.append(ReasoningDelta(text, choice.index))
         if detail.signature:
-            events.append(ReasoningSigned(detail.signature, index))
+            choice.thought = False
+            events.append(ReasoningSigned(detail.signature, choice.index))
         if detail.data:
-            events.append(RedactedReasoningGiven(detail.data, index))
+            events.append(RedactedReasoningGiven(detail.data, choice.index))
 
 
 def _read_part(raw: msgspec.Raw, index: int, events: list[Event]) -> None:

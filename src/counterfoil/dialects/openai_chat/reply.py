@@ -27,8 +27,8 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.dialect import Quirks
-from counterfoil.dialects.openai_chat.calls import CallBook, LimitExceeded
-from counterfoil.dialects.openai_chat.content import read_content
+from counterfoil.dialects.openai_chat.calls import LimitExceeded
+from counterfoil.dialects.openai_chat.content import ChoiceState, read_content
 from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame
 from counterfoil.dialects.openai_chat.schema import (
     NOT_SENT,
@@ -75,17 +75,6 @@ _NO_ERROR: Final = (b"null", b"{}", b'""', b"false")
 _NO_EVENTS: Final[tuple[Event, ...]] = ()
 
 
-class _Choice:
-    """What one choice has said so far."""
-
-    __slots__ = ("calls", "finished", "index")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.finished = False
-        self.calls = CallBook(index)
-
-
 class ChatDecoder:
     """Decodes one chat reply. `choices` is the `n` of the request; a whole reply (`streamed` false) is one frame."""
 
@@ -93,7 +82,7 @@ class ChatDecoder:
         self._streamed = streamed
         self._requested = choices
         self._quirks = quirks
-        self._choices: dict[int, _Choice] = {}
+        self._choices: dict[int, ChoiceState] = {}
         self._finished = 0
         self._last_finished: int | None = None
         self._started = False
@@ -202,7 +191,7 @@ class ChatDecoder:
         if spoken is None:
             spoken = said.message if self._streamed else said.delta
         if spoken is not None:
-            read_content(spoken, choice.index, choice.calls, events)
+            read_content(spoken, choice, events)
         if said.logprobs is not NOT_SENT and given(said.logprobs):
             events.append(LogprobsGiven(said.logprobs, choice.index))
         reason = said.finish_reason
@@ -210,17 +199,17 @@ class ChatDecoder:
             matched = said.stop_reason if type(said.stop_reason) is str else None
             self._finish(choice, FINISHES.get(reason, FinishReason.UNKNOWN), reason, matched, events)
 
-    def _choice(self, index: object) -> _Choice:
+    def _choice(self, index: object) -> ChoiceState:
         number = index if type(index) is int else 0
         choice = self._choices.get(number)
         if choice is None:
             if not 0 <= number < CHOICES_LIMIT:
                 raise LimitExceeded
-            choice = self._choices[number] = _Choice(number)
+            choice = self._choices[number] = ChoiceState(number)
         return choice
 
     def _finish(
-        self, choice: _Choice, reason: FinishReason, said: str, matched: str | None, events: list[Event]
+        self, choice: ChoiceState, reason: FinishReason, said: str, matched: str | None, events: list[Event]
     ) -> None:
         choice.calls.close(events)
         choice.finished = True
