@@ -127,9 +127,10 @@ _CODES: Final = MappingProxyType(
 """`error.code` where the provider gave no word: clients decide by these (LangChain by `context_length_exceeded`)."""
 
 _SECRET: Final = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|pplx|key|AIza|nvapi|csk|fw|tgp)[-_][A-Za-z0-9_\-*.]{6,}|(?<=Bearer )\S{8,}"
-    r"|\bAIza[A-Za-z0-9_\-]{20,}|[A-Za-z0-9_\-]{0,8}\*{4,}[A-Za-z0-9_\-*]*"
+    r"\b(?:sk|pk|rk|gsk|xai|hf|pplx|key|AIza|nvapi|csk|fw|tgp)[-_](?=[A-Za-z_\-*.]*[0-9])[A-Za-z0-9_\-*.]{6,}"
+    r"|(?<=Bearer )\S{8,}|\bAIza[A-Za-z0-9_\-]{20,}|[A-Za-z0-9_\-]{0,8}\*{4,}[A-Za-z0-9_\-*]*"
 )
+"""What looks like a secret: the usual prefixes before something with a digit in it, a bearer, a starred key."""
 _JSON: Final = msgspec.json.Decoder()
 
 
