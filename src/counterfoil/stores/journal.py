@@ -7,8 +7,7 @@ and `close` never fail: what they owe is kept, tried again, and health is red un
 Rule 3: a segment goes away only when every entry closed in it is committed elsewhere and every open attempt in it has
 been carried into a later one.
 
-One process writes `<id>-<number>.journal` files and holds a lock on each while it lives. A segment is created and
-locked under another name (`.new`), because a process that starts takes any unlocked `.journal` for a dead one's.
+One process writes `<id>-<number>.journal` files and holds a lock on each while it lives.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import StrEnum
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Final
 
@@ -29,15 +28,15 @@ import msgspec
 from counterfoil.ledger.entry import Entry, Opening, Progress
 from counterfoil.ledger.store import BooksUnavailable
 from counterfoil.stores.health import HEALTHY, Health
-from counterfoil.stores.lock import flush_to_disk, take_lock
+from counterfoil.stores.lock import flush_to_disk
 from counterfoil.stores.record import entry_body, opening_body, progress_body
-from counterfoil.stores.segment import Contents, Kind, frame_record, header_of, read_segment
+from counterfoil.stores.segment import Contents, Kind, frame_record, read_segment
+from counterfoil.stores.segment_file import SegmentFile, create_segment, sync_directory
 
 __all__ = ["Fsync", "Journal", "JournalSettings"]
 
 _FILLER: Final = bytes([Kind.FILLER]) + bytes(8 << 10)
 """Larger than what is left in a file's last block, so that writing it proves something."""
-_CREATE_ATTEMPTS: Final = 5
 _CARRIED_AT_ONCE: Final = 256
 
 
@@ -60,22 +59,6 @@ class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds between synchronisations, and between attempts to write what could not be written."""
     segment_bytes: int = 16 << 20
     """A segment that grew by so much is followed by a new one."""
-
-
-class _Segment:
-    """One file being written, and how many of its entries are not yet committed."""
-
-    def __init__(self, path: Path, descriptor: int, marker: bytes, size: int) -> None:
-        self.path, self.descriptor, self.marker, self.size = path, descriptor, marker, size
-        self.pending = 0
-        self.dirty = True
-        self.new = True
-        self.broken = False
-
-    def delete(self) -> None:
-        """Unlock after unlinking: whoever gets the lock finds the name gone."""
-        self.path.unlink(missing_ok=True)
-        os.close(self.descriptor)
 
 
 class _Open:
@@ -106,13 +89,13 @@ class Journal:
         self._settings = settings or JournalSettings()
         self._write = write
         self._sync = sync
-        self._name = uuid.uuid4().hex
-        self._number = 0
+        process = uuid.uuid4().hex
+        self._names = (f"{process}-{number:06d}" for number in count(1))
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
         self._owed: dict[str, bytes] = {}
-        self._where: dict[str, _Segment] = {}
-        self._sealed: list[_Segment] = []
+        self._where: dict[str, SegmentFile] = {}
+        self._sealed: list[SegmentFile] = []
         self._write_fault: str | None = None
         self._sync_fault: str | None = None
         self._shut = False
@@ -135,7 +118,8 @@ class Journal:
             if self._shut:
                 raise BooksUnavailable("the books are shut")
             try:
-                self._pay()
+                if self._owed:
+                    self._pay()
                 self._append(body, sync=self._always)
             except OSError as error:
                 raise BooksUnavailable(self._red(error)) from error
@@ -174,7 +158,8 @@ class Journal:
                 )
                 return entry
             try:
-                self._pay()
+                if self._owed:
+                    self._pay()
                 self._append(body, sync=self._always)
             except OSError as error:
                 self._red(error)
@@ -282,7 +267,7 @@ class Journal:
             segment.dirty = True
             self._wake.set()
 
-    def _take_back(self, segment: _Segment) -> None:
+    def _take_back(self, segment: SegmentFile) -> None:
         try:
             os.ftruncate(segment.descriptor, segment.size)
         except OSError:
@@ -333,7 +318,7 @@ class Journal:
         self._next_rotation = segment.size + self._settings.segment_bytes
         self._wake.set()
 
-    def _carry_into(self, segment: _Segment) -> None:
+    def _carry_into(self, segment: SegmentFile) -> None:
         """Begin a segment with the attempts still open, in few large writes. Raises OSError."""
         records = (
             frame_record(segment.marker, body)
@@ -346,28 +331,13 @@ class Journal:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             segment.size += len(group)
 
-    def _create(self) -> _Segment:
-        """A new, empty, locked segment. Raises OSError."""
-        for _ in range(_CREATE_ATTEMPTS):
-            self._number += 1
-            path = self.directory / f"{self._name}-{self._number:06d}.journal"
-            new = path.with_suffix(".new")
-            descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600)
-            marker = os.urandom(3) + b"\xf5"  # a byte that no JSON text holds, and never all zero
-            header = header_of(marker)
-            try:
-                if take_lock(descriptor) and self._write(descriptor, header) == len(header):
-                    new.rename(path)
-                    return _Segment(path, descriptor, marker, len(header))
-            except FileNotFoundError:
-                pass  # a starting process swept it away before it was locked
-            except OSError:
-                os.close(descriptor)
-                new.unlink(missing_ok=True)
-                raise
-            os.close(descriptor)
-            new.unlink(missing_ok=True)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def _create(self) -> SegmentFile:
+        """Raises OSError."""
+        segment = create_segment(self.directory, self._names, self._write)
+        if self._always:
+            with suppress(OSError):  # the journal's thread does it again, and tells
+                sync_directory(self.directory)
+        return segment
 
     # The journal's own thread.
 
@@ -387,7 +357,7 @@ class Journal:
                 return
             written = [segment for segment in (*self._sealed, self._current) if segment.dirty]
             fault = None
-            work: list[tuple[_Segment, int]] = []
+            work: list[tuple[SegmentFile, int]] = []
             for segment in written:
                 try:
                     work.append((segment, os.dup(segment.descriptor)))  # stays valid when the segment is closed
@@ -398,7 +368,7 @@ class Journal:
             try:
                 self._sync(descriptor)
                 if segment.new:
-                    self._sync_directory()
+                    sync_directory(self.directory)
                     segment.new = False
             except OSError as error:
                 segment.dirty = True
@@ -423,17 +393,6 @@ class Journal:
             self._red(error)
         else:
             self._write_fault = None
-
-    def _sync_directory(self) -> None:
-        """So that a new segment's name survives a power cut. Where directories cannot be opened, nothing is done."""
-        try:
-            descriptor = os.open(self.directory, os.O_RDONLY)
-        except PermissionError:
-            return
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _unsynchronised(error: OSError) -> str:

@@ -75,6 +75,11 @@ class SqliteReader:
             row = connection.execute("SELECT entry FROM entries WHERE attempt = ?", (attempt,)).fetchone()
         return None if row is None else _DECODE(row[0])
 
+    def present(self, attempts: Iterable[str]) -> set[str]:
+        """Those of `attempts` that have an entry."""
+        with closing(self._reading()) as connection:
+            return {row[0] for row in connection.execute(_PRESENT, (_ENCODE(list(attempts)).decode(),))}
+
     def matching(self, prefix: str, limit: int = 10) -> list[str]:
         """Attempts that begin with `prefix`, in their order: for a person who typed the start of one."""
         with closing(self._reading()) as connection:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from counterfoil.ledger.entry import Entry
@@ -55,6 +56,7 @@ class Writer:
         self._queue: deque[Entry] = deque()
         self._busy = True
         self._declined = False
+        self._hurry = False
         self._stopping = False
         self._fault: str | None = None
         self._refused: dict[str, str] = {}
@@ -78,8 +80,13 @@ class Writer:
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was offered or declined before is committed. False: not within `timeout` seconds."""
+        """Wait until all that was offered or declined before is committed, or refused for good (then health is red).
+
+        False: not within `timeout` seconds.
+        """
         with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
             return self._changed.wait_for(self._idle, timeout)
 
     def health(self) -> Health:
@@ -103,6 +110,9 @@ class Writer:
     def _idle(self) -> bool:
         return not self._queue and not self._busy and not self._declined
 
+    def _enough(self) -> bool:
+        return len(self._queue) >= _GATHER_ROWS or self._declined or self._hurry or self._stopping
+
     def _run(self) -> None:
         if self._first is not None and not self._until_done(self._first):
             return
@@ -110,8 +120,9 @@ class Writer:
             batch = self._gather()
             if batch is None:
                 return
-            if not self._until_done(lambda batch=batch: self._write(batch)):  # type: ignore[misc] # bound now, called now
-                return
+            for start in range(0, len(batch), _LARGEST_BATCH):
+                if not self._until_done(partial(self._write, batch[start : start + _LARGEST_BATCH])):
+                    return
 
     def _gather(self) -> Sequence[Entry] | None:
         """The next group to commit; None when it is time to end."""
@@ -122,8 +133,8 @@ class Writer:
             if self._stopping and not self._queue:
                 return None
             self._busy = True
-            if not self._stopping:
-                self._changed.wait_for(lambda: len(self._queue) >= _GATHER_ROWS or self._stopping, _GATHER_SECONDS)
+            self._changed.wait_for(self._enough, _GATHER_SECONDS)
+            self._hurry = False
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), _LARGEST_BATCH))]
             if batch or not self._declined:
                 return batch
@@ -135,7 +146,7 @@ class Writer:
 
         def fetch() -> None:
             nonlocal found
-            found = [entry for entry in self._fetch(_LARGEST_BATCH) if entry.opening.attempt not in self._refused]
+            found = [entry for entry in self._fetch(self._limit) if entry.opening.attempt not in self._refused]
 
         self._until_done(fetch)
         if found:
@@ -144,8 +155,6 @@ class Writer:
         return found
 
     def _write(self, batch: Sequence[Entry]) -> None:
-        if not batch:
-            return
         refused = append_all(self._store, batch)
         if refused:
             with self._changed:
