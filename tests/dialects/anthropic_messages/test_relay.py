@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.core.event import ReplyFailed
 from counterfoil.dialects.anthropic_messages import ANTHROPIC_MESSAGES
 from counterfoil.dialects.anthropic_messages.relay import REPAIRS, MessagesRelay
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
@@ -102,6 +103,27 @@ def test_two_deltas_become_one_that_says_what_both_said() -> None:
     assert found[1]["delta"]["stop_reason"] == "end_turn"
     assert found[1]["delta"]["container"] == {"id": "c"}
     assert found[1]["usage"] == {"output_tokens": 12, "service_tier": "standard", "input_tokens": 25}
+
+
+def test_the_second_delta_counts_also_where_the_first_needs_no_repair() -> None:
+    first, second = end(usage={"input_tokens": 25}), end("end_turn", {"output_tokens": 12})
+    found = frames(carried(sse(start(), first[0], *second)))
+    assert found[1]["usage"] == WHOLE_COUNTS
+    assert found[1]["delta"] == first[0]["delta"]
+
+
+def test_what_a_second_delta_leaves_null_stays_as_the_first_said() -> None:
+    first = {**end()[0], "context_management": {"applied_edits": []}}
+    second = {**end()[0], "context_management": None}
+    found = frames(carried(sse(start(), first, second, {"type": "message_stop"})))
+    assert found[1]["context_management"] == {"applied_edits": []}
+
+
+def test_a_frame_that_failed_is_not_carried() -> None:
+    relay = MessagesRelay(facts(), PLAIN)
+    failed = ReplyFailed(Failure(FailureKind.BAD_REPLY, "Bad.", Fault.PROVIDER, 502))
+    (frame,) = frames_of([b"event: content_block_delta\ndata: <html>\n\n"], streamed=True)
+    assert relay.carry(frame, (failed,)) == b""
 
 
 def test_the_end_is_written_where_the_provider_left_it_out() -> None:

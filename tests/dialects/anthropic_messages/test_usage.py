@@ -217,6 +217,21 @@ def test_thinking_of_the_top_level_belongs_to_the_attempt_that_served() -> None:
     assert [line.usage.reasoning_tokens for line in lines] == [None, 4]
 
 
+def test_thinking_is_not_given_to_an_attempt_that_declined_after_output() -> None:
+    first = {**FALLBACK["iterations"][0], "output_tokens": 5}
+    details = {"output_tokens_details": {"thinking_tokens": 4}, "iterations": [first, FALLBACK["iterations"][1]]}
+    lines = settled(("message_delta", {**FALLBACK, **details})).lines
+    assert [line.usage.reasoning_tokens for line in lines] == [None, 4]
+
+
+def test_an_iteration_that_counts_its_own_thinking_is_believed() -> None:
+    steps = [{**step, "output_tokens_details": {"thinking_tokens": 2}} for step in FALLBACK["iterations"]]
+    lines = settled(
+        ("message_delta", {**FALLBACK, "output_tokens_details": {"thinking_tokens": 4}, "iterations": steps})
+    ).lines
+    assert lines[1].usage.reasoning_tokens == 2
+
+
 def test_a_refusal_before_any_output_is_waived_whole() -> None:
     settlement = settled(("body", {"input_tokens": 41, "output_tokens": 0}), declined=True)
     assert [line.waived for line in settlement.lines] == [True]

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.error import Failure
-from counterfoil.core.event import Event
+from counterfoil.core.event import Event, ReplyFailed
 from counterfoil.dialects.anthropic_messages.encode import frame_bytes, head_usage
 from counterfoil.dialects.anthropic_messages.failure import write_failure
 from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, fields_of, given
@@ -65,6 +65,10 @@ class MessagesRelay:
         if not self._facts.streamed:
             self._whole = frame
             return b""
+        if any(isinstance(event, ReplyFailed) for event in events):
+            return b""
+        if frame.event in _UNTOUCHED and frame.raw.endswith(_BLANK_LINES):
+            return frame.raw
         if frame.comment or not frame.data.strip():
             return _own(frame)
         try:
@@ -162,6 +166,8 @@ class MessagesRelay:
 _ABSENT: Final = msgspec.Raw()
 _NO_REASON: Final = {"stop_reason": None, "stop_sequence": None}
 _DONE: Final = b"[DONE]"
+_UNTOUCHED: Final = frozenset({"content_block_start", "content_block_delta", "content_block_stop", "ping"})
+"""Events that no row of the table names: nearly all of a stream, and not even read."""
 _BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
