@@ -90,7 +90,7 @@ class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     base_url: str | None = None
     api_key: str | None = None
-    """Usually `${NAME}`, taken from the environment."""
+    """Usually `${NAME}`, taken from the environment. Once the file is read: the name of a secret, never the secret."""
     dialect: str | None = None
     """When the provider speaks another one at this address."""
     timeouts: Timeouts | None = None
@@ -119,6 +119,7 @@ class StaticKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     secret: str
+    """Usually `${NAME}`. Once the file is read: the name of a secret, never the secret."""
     stream_usage: StreamUsage | None = None
 
 
@@ -133,7 +134,7 @@ class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where and how safely the books are kept."""
 
     path: str | None = None
-    """The SQLite file; the journal lies beside it. None: in the data directory."""
+    """The SQLite file, relative to the configuration file; the journal lies beside it. None: in the data directory."""
     fsync: Fsync = "interval"
     """never: a killed process loses nothing, a power cut may. interval: a power cut loses at most `fsync_interval`.
     always: every record is on the disk before it counts."""
@@ -168,6 +169,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     missing_usage: MissingUsage = "estimate"
     """What a client is told when the provider reports no usage."""
     prices: str | None = None
-    """A file of prices that go before the shipped table."""
+    """A file of prices that go before the shipped table, relative to the configuration file."""
     discover: bool | None = None
     """Find providers by their keys in the environment and on this machine. None: only when `models` is empty."""

@@ -7,6 +7,8 @@ import pickle
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from counterfoil.config import Config, RouteConfig
 from counterfoil.driver.configuration import ConfigurationError, Loaded, load, load_text
@@ -15,6 +17,8 @@ from counterfoil.transport.secret import HIDDEN, Secret, SecretStore, same_secre
 
 SECRET = "hunter2-hunter2-hunter2"
 AT = Path("/somewhere/counterfoil.yaml")
+
+RATE = "a rate is dollars per million tokens, at most twelve decimals, such as 0.15"
 
 ISSUE = """
 models:
@@ -154,6 +158,8 @@ def test_a_route_can_be_written_out_and_inherits_field_by_field() -> None:
         ),
         ("- a", ":1:1: a mapping is expected, not a list"),
         ("ledger: {path: !!python/object:os.system x}", ":1:16: ledger.path: tags are not read"),
+        ("ledger: {path: ~nobody-here/x}", ":1:10: ledger.path: this is no path"),
+        ('prices: ""', ":1:1: prices: this is no path"),
         ("ledger: {path: !mine x}", ":1:16: ledger.path: tags are not read"),
     ],
 )
@@ -179,8 +185,7 @@ def test_what_is_wrong_is_said_with_its_place_and_the_nearest_name(text: str, sa
         ),
         (
             "api_key: k, prices: {input: cheap}",
-            ":2:57: models.m[0].prices.input: "
-            + "a rate is dollars per million tokens, at most twelve decimals, such as 0.15",
+            f":2:57: models.m[0].prices.input: {RATE}",
         ),
         (
             f"api_key: k, headers: {{Authorization: {SECRET}}}",
@@ -257,12 +262,53 @@ def test_a_short_key_is_a_warning() -> None:
         f"models: {{m: [{{provider: openai, model: x, api_key: {SECRET}, base_url: 'http://u:{SECRET}@h/'}}]}}",
         f"models: {{m: [{{provider: openai, model: x, api_key: ['{SECRET}']}}]}}",
         f"keys: {{required: true, static: [{{name: a, secrt: {SECRET}}}]}}",
+        f"keys: {{required: true, static: [{{name: a, {SECRET}}}]}}",
+        f"keys: {{required: true, static: [{{name: a, secret: *{SECRET}}}]}}",
+        f"keys: {{required: true, static: [{{name: a, secret: !{SECRET}!x y}}]}}",
+        f"models: {{m: [{{provider: {SECRET}, model: x}}]}}",
+        f"models: {{m: [{{provider: openai, model: {SECRET}}}]}}",
         'ledger: {fsync: "${K}"}',
         'listen: {port: "${K}"}',
     ],
 )
 def test_no_message_holds_a_secret(text: str) -> None:
     assert wrong(text, K=SECRET)
+
+
+FULL = f"""
+listen: {{host: 127.0.0.1, port: 4000}}
+timeouts: &t {{connect: 3, total: "${{TOTAL:-60}}"}}
+models:
+  a: [{{provider: openai, model: x, api_key: {SECRET}, timeouts: *t, prices: {{input: 0.15}}}}]
+  b:
+    stream_usage: always
+    deployments:
+      - {{provider: box, model: y, base_url: "http://127.0.0.1:1/v1", headers: {{x-a: b}}}}
+keys: {{required: true, static: [{{name: ci, secret: "{SECRET}"}}]}}
+ledger: {{path: ./books.db, fsync: never}}
+"""
+
+
+def test_a_full_file_is_read() -> None:
+    assert read(FULL).config.models.keys() == {"a", "b"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    start=st.integers(0, len(FULL)),
+    length=st.integers(0, 30),
+    instead=st.one_of(
+        st.text(max_size=8), st.sampled_from(["[", "]", "{", "*t", "&t ", "${", "null", "~", "<<: *t", "\n"])
+    ),
+)
+def test_a_file_with_any_slip_of_the_pen_is_read_or_refused_with_a_place(start: int, length: int, instead: str) -> None:
+    text = FULL[:start] + instead + FULL[start + length :]
+    try:
+        said = repr(read(text))
+    except ConfigurationError as error:
+        said = str(error)
+    assert SECRET not in said
+    assert said
 
 
 def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def load_text(
     warnings: list[tuple[str, str]] = []
     _take_secrets(raw, writing, secrets)
     _inherit(raw)
-    _place_paths(raw, path)
+    _place_paths(raw, path, writing)
     _check_names(raw, writing)
     if writing.problems:
         # Deployments are looked at all the same: whoever mends the file wants to know everything at once.
@@ -136,11 +136,18 @@ def _inherit(raw: dict[str, Any]) -> None:
                 holder[group] = {**(raw.get(group) or {}), **holder[group]}
 
 
-def _place_paths(raw: dict[str, Any], path: Path) -> None:
+def _place_paths(raw: dict[str, Any], path: Path, writing: Writing) -> None:
     """Make paths absolute, from the file's own directory."""
-    for holder, field in ((raw.get("ledger") or {}, "path"), (raw, "prices")):
-        if holder.get(field):
-            holder[field] = str(path.absolute().parent / Path(holder[field]).expanduser())
+    for holder, field, key in ((raw.get("ledger") or {}, "path", "ledger.path"), (raw, "prices", "prices")):
+        written = holder.get(field)
+        if written is None:
+            continue
+        try:
+            if not written or "\0" in written:
+                raise RuntimeError
+            holder[field] = str(path.absolute().parent / Path(written).expanduser())
+        except RuntimeError:  # also what pathlib raises for the home of nobody
+            writing.note(key, "this is no path")
 
 
 def _check_names(raw: dict[str, Any], writing: Writing) -> None:

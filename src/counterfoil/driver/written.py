@@ -41,6 +41,9 @@ _DECIMAL: Final = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?([eE][-+]?[0-9]{1
 _TRUE: Final = frozenset({"true", "yes", "on"})
 _FALSE: Final = frozenset({"false", "no", "off"})
 _WORDS: Final = {"bool": "a yes or no", "int": "a number", "float": "a number", "null": "nothing"}
+_KEY: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
+"""A word that is surely a mistaken key, and no secret that slipped into its place."""
+_QUOTED: Final = re.compile(r"'[^']{4,}'|\"[^\"]{4,}\"")
 _TAG: Final = "tag:yaml.org,2002:"
 _PLAIN: Final = frozenset({"str", "int", "float", "bool", "null", "timestamp", "value", "merge"})
 """Kinds of scalars that YAML tells apart by their look; any other kind was asked for with a tag."""
@@ -136,8 +139,8 @@ class Writing:
                     raise Unreadable(Problem(self.file, limit, "", _mark(event.start_mark)))
             return yaml.compose(text, Loader=_Loader)
         except yaml.MarkedYAMLError as error:
-            # Only the problem's own words: the rest quotes the file, which may hold a secret.
-            said = error.problem or "not YAML"
+            # Only the problem's own words: the rest quotes the file, which may hold a secret, and so may a long word.
+            said = _QUOTED.sub("it", error.problem or "not YAML")
             mark = _mark(error.problem_mark) if error.problem_mark else None
             raise Unreadable(Problem(self.file, f"this is not YAML: {said}", "", mark)) from None
         except yaml.YAMLError:
@@ -188,7 +191,8 @@ class Writing:
         found: dict[str, object] = {}
         for name, inside, key_node, value in self._pairs(node, key):
             if name not in fields:
-                self._note(_mark(key_node.start_mark), inside, f"no such key{nearest(name, fields)}")
+                shown = inside if _KEY.fullmatch(name) else key
+                self._note(_mark(key_node.start_mark), shown, f"no such key{nearest(name, fields)}")
                 continue
             try:
                 found[name] = self._value(value, fields[name].type, inside)
@@ -304,7 +308,8 @@ class Writing:
             name = str(key_node.value)
             inside = f"{key}.{name}" if key else name
             if name in seen:
-                self._note(mark, inside, f"this key is there twice; the first is on line {seen[name].line}")
+                shown = inside if _KEY.fullmatch(name) else key
+                self._note(mark, shown, f"this key is there twice; the first is on line {seen[name].line}")
                 continue
             seen[name] = mark
             self._marks.setdefault(inside, mark)

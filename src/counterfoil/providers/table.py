@@ -21,7 +21,7 @@ from counterfoil.usage.settle import Convention
 
 __all__ = ["TableError", "convention_table", "is_base_url", "matching", "proven_by", "read_table"]
 
-UNVERIFIED: Final = "unverified"
+_UNVERIFIED: Final = "unverified"
 
 
 class TableError(ValueError):
@@ -121,7 +121,7 @@ def _line(row: Provider, models: str, convention: Convention) -> str:
     if convention.hidden_reasoning:
         beside_output.append("reasoning, hidden in the total")
     total = [word for counter, word in _WORDS.items() if counter in convention.total_is]
-    evidence = ", ".join(f"`{one}`" if one != UNVERIFIED else one for one in row.evidence)
+    evidence = ", ".join(f"`{one}`" if one != _UNVERIFIED else one for one in row.evidence)
     cells = (
         f"[{row.title}]({row.link}) `{row.name}`",
         models,
