@@ -159,6 +159,12 @@ def test_a_bare_model_name_means_its_maker(model: str, wanted: list[str]) -> Non
     assert [row.name for row in matching(TABLE.values(), model)] == wanted
 
 
+def test_a_makers_model_to_try_first_is_one_its_patterns_mean() -> None:
+    for row in TABLE.values():
+        if row.try_first and row.models:
+            assert matching(TABLE.values(), row.try_first) == (row,)
+
+
 def test_vercels_gateway_counts_gemini_its_own_way_and_the_rest_as_the_dialect_does() -> None:
     row, default = TABLE["vercel-gateway"], DIALECTS["openai_chat"].convention
     assert Counter.REASONING not in row.convention_for("google/gemini-3-pro-preview", default).output_includes

@@ -61,6 +61,8 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The path below the base URL when it is not the dialect's own; `{model}` stands for the model name."""
     models: tuple[str, ...] = ()
     """Patterns of model names that mean this provider when a client names no provider."""
+    try_first: str | None = None
+    """A small model to show a newcomer, by the name the provider knows; None where it can be asked for its list."""
     convention: Convention | None = None
     """None: the dialect's own."""
     quirks: Quirks = Quirks()

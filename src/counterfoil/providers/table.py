@@ -1,7 +1,7 @@
 """The table of providers: its text to rows, and rows to the table people read.
 
 Rule 1: the table is data. A row that cannot be right (an unknown dialect, no link, no evidence) is refused when it is
-read, by its name. Rule 2: no IO. Who loads the packaged text is `driver/resolve.py`.
+read, by its name. Rule 2: no IO. Who loads the packaged text is `driver/deployment.py`.
 """
 
 from __future__ import annotations
