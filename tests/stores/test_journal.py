@@ -253,6 +253,22 @@ def test_segments_are_kept_while_the_database_cannot_promise_to_keep_them(tmp_pa
     journal.shut(lambda: None)
 
 
+def test_segments_are_kept_until_what_was_carried_from_them_is_on_the_disk(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, JournalSettings(interval=3600.0, segment_bytes=1000))
+    for number in range(10):
+        journal.open(opening_of(number))
+        journal.close(entry_of(number))
+    journal.committed([attempt_name(number) for number in range(10)])
+    before = sorted(tmp_path.iterdir())
+    assert len(before) > 1
+    journal.sweep(lambda: None)
+    assert sorted(tmp_path.iterdir()) == before
+    journal._tend()
+    journal.sweep(lambda: None)
+    assert len(list(tmp_path.iterdir())) == 1
+    journal.shut(lambda: None)
+
+
 def test_a_rotation_that_fails_goes_on_in_the_old_segment(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from counterfoil.ledger.entry import Entry, Exit, Line, Opening
-from counterfoil.stores.journal import Journal, JournalSettings
+from counterfoil.stores import replay as replay_module
+from counterfoil.stores.journal import Fsync, Journal, JournalSettings
+from counterfoil.stores.lock import take_lock
 from counterfoil.stores.memory import MemoryStore
 from counterfoil.stores.replay import crashed_entry, open_and_unflushed, replay
 from counterfoil.stores.segment import HEADER_SIZE, Contents, Kind, body_of, frame_record, header_of, read_segment
@@ -190,6 +193,55 @@ def test_a_replay_that_waits_for_another_does_not_read_a_deleted_segment(tmp_pat
 
     replay(dead, store, pricing, meanwhile)
     assert inside == [0]
+
+
+def _rotated(journal: Journal, numbers: range) -> None:
+    """Write until the segments that were there are gone."""
+    for number in numbers:
+        journal.open(opening_of(number))
+        journal.close(entry_of(number))
+        journal.committed([attempt_name(number)])
+        journal.sweep(lambda: None)
+
+
+def test_a_segment_its_process_deleted_at_the_last_moment_is_not_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, JournalSettings(fsync=Fsync.NEVER, segment_bytes=3000))
+    journal.open(opening_of(0))
+    looked: list[int] = []
+
+    def rotate_first(descriptor: int) -> bool:
+        _rotated(journal, range(1, 20))
+        looked.append(descriptor)
+        return take_lock(descriptor)
+
+    monkeypatch.setattr("counterfoil.stores.replay.take_lock", rotate_first)
+    assert replayed(tmp_path) == {}
+    assert looked
+    journal.close(entry_of(0))
+    assert open_and_unflushed(tmp_path)[0][0] == entry_of(0)
+    _leave(journal)
+
+
+def test_the_view_looks_again_when_a_segment_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path, JournalSettings(fsync=Fsync.NEVER, segment_bytes=3000))
+    journal.open(opening_of(0))
+    listed = replay_module._processes
+    looks: list[int] = []
+
+    def rotate_after(directory: Path) -> Iterator[list[Path]]:
+        processes = list(listed(directory))
+        if not looks:
+            _rotated(journal, range(1, 20))
+        looks.append(1)
+        return iter(processes)
+
+    monkeypatch.setattr(replay_module, "_processes", rotate_after)
+    _, still_open = open_and_unflushed(tmp_path)
+    assert [attempt.opening for attempt in still_open] == [opening_of(0)]
+    assert len(looks) == 2
+    _leave(journal)
 
 
 def test_the_segments_of_one_process_are_one_journal(tmp_path: Path) -> None:
