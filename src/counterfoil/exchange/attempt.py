@@ -226,7 +226,7 @@ class _Running:
                 if self._first_byte is None:
                     self._first_byte = self._quiet_since
                 out = self._write(reply.feed(answer))
-            if self.meter.news:
+            if self.meter.news and not reply.over:  # the entry follows at once when it is
                 note = self.meter.progress(self._context.wall())
                 if note is not None:
                     yield Note(note)

@@ -61,13 +61,18 @@ class Reply:
         return self._decoder.done or self._meter.failure is not None
 
     def feed(self, data: bytes) -> list[Step]:
-        """The frames completed by `data`, with their events."""
+        """The frames completed by `data`, with their events. What follows the end mark is not looked at."""
         try:
             frames = self._framing.feed(data)
         except FrameTooLarge as error:
             self._meter.failure = bad_reply(f"The provider sent {error}.")
             return []
-        return [self._see(frame) for frame in frames if self._meter.failure is None]
+        steps: list[Step] = []
+        for frame in frames:
+            if self.over:
+                break
+            steps.append(self._see(frame))
+        return steps
 
     def close(self) -> list[Step]:
         """The bytes are over: a frame that lacks only its end is a frame, half of one is a cut.

@@ -138,6 +138,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     def usage(self) -> Usage:
         """The sum of the lines that are billed; unknown when there are none."""
         billed = [line.usage for line in self.lines if not line.waived]
+        if len(billed) == 1:
+            return billed[0]
         return total_of(billed) if billed else Usage()
 
     @property

@@ -50,10 +50,12 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        if len(self.connections) > self.patience.connections:
+        if len(self.connections) > 2 * self.patience.connections:
+            transport.abort()
+        elif len(self.connections) > self.patience.connections:
             self._refuse(_failure(503, FailureKind.OVERLOADED, Fault.GATEWAY, "The gateway has too many connections."))
-            return
-        self._timer = self.loop.call_later(self.patience.head, self._head_timed_out)
+        else:
+            self._timer = self.loop.call_later(self.patience.head, self._head_timed_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -154,6 +156,11 @@ class Protocol(HttpToolsProtocol):
                 b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             )
             self.transport.write(b"".join([*head, body]))
+            if self.transport.can_write_eof():
+                # What still comes is thrown away: closing on unread bytes resets the connection and loses the answer.
+                self.transport.write_eof()
+                self._timer = self.loop.call_later(self.patience.linger, self.transport.close)
+                return
         self.transport.close()
 
 

@@ -27,8 +27,8 @@ from counterfoil.dialects.openai_chat.splice import (
     encode,
     has_object,
     is_empty,
+    members_of,
     opened_by,
-    read_values,
     text_of,
 )
 
@@ -110,8 +110,7 @@ def _choice_index(choice: ChoiceWork, progress: Progress) -> None:
 
 def _delta_missing(choice: ChoiceWork, progress: Progress) -> None:
     if choice.part is None and is_empty(choice.values.get("delta")):
-        said = choice.values.get("message")
-        choice.put_part(read_values(said) if said is not None and has_object(choice.values, "message") else {})
+        choice.put_part(members_of(choice.values, "message") or {})
 
 
 def _role(choice: ChoiceWork, progress: Progress) -> None:
@@ -223,10 +222,8 @@ def _error(frame: FrameWork, progress: Progress) -> None:
 
 
 def _x_groq(frame: FrameWork, progress: Progress) -> None:
-    if not has_object(frame.values, "x_groq"):
-        return
-    inside = read_values(frame.values["x_groq"])
-    if inside.pop("usage", None) is None:
+    inside = members_of(frame.values, "x_groq")
+    if inside is None or inside.pop("usage", None) is None:
         return
     if inside:
         frame.put("x_groq", msgspec.Raw(encode(inside)))

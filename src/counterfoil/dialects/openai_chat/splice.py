@@ -2,6 +2,7 @@
 
 Rule 1: a value is a `msgspec.Raw` until somebody has to look inside, and is written back as the same bytes.
 Rule 2: nothing here decides what to mend; `repairs.py` does.
+Rule 3: what cannot be looked into (its text is not UTF-8, it is nested without end) is left as it came.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from counterfoil.dialects.dialect import Quirks, ReplyFacts
+from counterfoil.dialects.openai_chat.schema import UNREADABLE
 
 __all__ = [
     "ASSISTANT",
@@ -30,6 +32,7 @@ __all__ = [
     "encode",
     "has_object",
     "is_empty",
+    "members_of",
     "opened_by",
     "read_values",
     "text_of",
@@ -49,7 +52,7 @@ EMPTY: Final = frozenset({b"null", b'""', b"[]", b"{}"})
 
 encode: Final = msgspec.json.Encoder().encode
 read_values: Final[Callable[[bytes | msgspec.Raw], Values]] = msgspec.json.Decoder(Values).decode
-"""A JSON object's members, undecoded. Raises msgspec.DecodeError for anything else."""
+"""A JSON object's members, undecoded. Raises one of UNREADABLE for anything else."""
 _read_objects: Final = msgspec.json.Decoder(list[Values]).decode
 _read_text: Final = msgspec.json.Decoder(str).decode
 _read_index: Final = msgspec.json.Decoder(int).decode
@@ -66,6 +69,16 @@ def has_object(values: Values, key: str) -> bool:
     return value is not None and bytes(value)[:1] == b"{"
 
 
+def members_of(values: Values, key: str) -> Values | None:
+    """The members of the object that `key` holds; None where it holds none, or one that cannot be read."""
+    if not has_object(values, key):
+        return None
+    try:
+        return read_values(values[key])
+    except UNREADABLE:
+        return None
+
+
 def opened_by(key: str, value: msgspec.Raw, values: Values) -> Values:
     """`values` with `key` as its first member."""
     return {key: value} | values | {key: value}
@@ -75,7 +88,10 @@ def text_of(value: msgspec.Raw | None) -> str:
     """The text of a JSON string; empty for anything else."""
     if value is None or bytes(value)[:1] != b'"':
         return ""
-    return _read_text(value)
+    try:
+        return _read_text(value)
+    except UNREADABLE:
+        return ""
 
 
 def _index_of(value: msgspec.Raw | None) -> int | None:
@@ -83,7 +99,7 @@ def _index_of(value: msgspec.Raw | None) -> int | None:
         return None
     try:
         return _read_index(value)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
 
 
@@ -93,7 +109,7 @@ def _objects(value: msgspec.Raw | None) -> list[Values] | None:
         return None
     try:
         return _read_objects(value)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
 
 
@@ -174,7 +190,7 @@ class CallWork:
     def __init__(self, values: Values, indexes: CallIndexes, named: set[int]) -> None:
         self.values = values
         self.changed = False
-        self.function: Values | None = read_values(values["function"]) if has_object(values, "function") else None
+        self.function: Values | None = members_of(values, "function")
         """The members of its `function`; None where it has none."""
         self.call = indexes.find(self.said_index(), text_of(values.get("id")), self.name(), named)
 
@@ -204,9 +220,7 @@ class ChoiceWork:
         self.part_name = part_name
         self.number = _index_of(values.get("index")) or 0
         self.changed = self.part_changed = False
-        self.part: Values | None = None
-        if has_object(values, part_name):
-            self.part = read_values(values[part_name])
+        self.part: Values | None = members_of(values, part_name)
 
     def calls(self, progress: Progress) -> list[CallWork]:
         """Its tool deltas; none where it has none or they are no objects."""
