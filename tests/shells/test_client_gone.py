@@ -114,13 +114,12 @@ def test_a_hang_up_in_the_middle_of_the_body_costs_nothing(tmp_path: Path) -> No
 
 def test_a_slow_reader_slows_the_provider_down(tmp_path: Path) -> None:
     frames = 2000
-    piece = "x" * CHUNK
     whole = frames * CHUNK
-    usage_free = ChatReply(text=tuple(piece for _ in range(frames))).script()
+    long = ChatReply(text=("x",) * frames, extra={"padding": "y" * CHUNK}).script()
     with running() as provider, gateway(tmp_path, {"m": provider.base_url}) as served:
-        provider.queue(usage_free)
+        provider.queue(long)
         client = send_chat(served, receive_buffer=256 * 1024)
-        read_until(client, b"xxxx")
+        read_until(client, b"yyyy")
         sent = 0
         while True:  # until the provider has stood still for a while: nobody takes its bytes
             now = provider.served[0].frames_written
