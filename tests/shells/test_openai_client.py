@@ -168,7 +168,7 @@ async def _stream(client: openai.AsyncOpenAI, request: dict[str, Any]) -> Heard:
 
 
 async def _helper(client: openai.AsyncOpenAI, request: dict[str, Any]) -> Heard:
-    options = {"include_usage": True}
+    options: Any = {"include_usage": True}
     async with client.chat.completions.stream(**request, stream_options=options) as stream:
         return hear_whole(await stream.get_final_completion())
 
