@@ -39,10 +39,13 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long an attempt may take, in seconds."""
 
     connect: Seconds = 10.0
+    """Until the provider has taken the connection."""
     first_byte: Seconds = 120.0
     """From the request sent to the reply's first bytes."""
     between_frames: Seconds = 60.0
+    """The longest silence once the reply has begun."""
     total: Seconds = 3600.0
+    """The whole attempt, however well it goes."""
     last_usage: Seconds = 2.0
     """How long the usage is awaited once the reply has reached its end."""
 
@@ -70,6 +73,7 @@ class Retries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backoff: Seconds = 0.5
     """The first wait in seconds; doubled each time, with jitter."""
     backoff_max: Seconds = 8.0
+    """The longest such wait."""
     retry_after_max: Seconds = 30.0
     """A provider that asks for a longer wait is left for the next deployment."""
 
@@ -87,29 +91,40 @@ class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Something callable: a provider's model, where, with which secret."""
 
     provider: str
+    """A row of the table (`counterfoil providers`), or a name of your own beside a `base_url`."""
     model: str
+    """What the provider calls it."""
     base_url: str | None = None
+    """Where it is, when not where the provider's row says."""
     api_key: str | None = None
     """Usually `${NAME}`, taken from the environment. Once the file is read: the name of a secret, never the secret."""
     dialect: str | None = None
     """When the provider speaks another one at this address."""
     timeouts: Timeouts | None = None
+    """For this deployment; what is left out is as above it."""
     prices: Mapping[str, Annotated[float | str, msgspec.Meta(description="USD per million tokens")]] | None = None
     """USD per million tokens by bucket (input, cache_read, output, ...), before any table."""
     drop: bool = False
     """Leave out (and name in a header) what cannot be carried to another dialect, instead of refusing the request."""
     headers: Mapping[str, str] = {}
+    """Sent with every request. A secret is written as `api_key`, never here."""
     query: Mapping[str, str] = {}
+    """Added to every request's URL."""
 
 
 class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A public model name: its deployments in order of preference, and how they are used."""
 
     deployments: Annotated[tuple[DeploymentConfig, ...], msgspec.Meta(min_length=1, max_length=32)]
+    """In order of preference: the next is used when the one before fails."""
     stream_usage: StreamUsage | None = None
+    """For this route, before the setting for all."""
     missing_usage: MissingUsage | None = None
+    """For this route, before the setting for all."""
     retries: Retries | None = None
+    """For this route; what is left out is as above it."""
     client_gone: ClientGone | None = None
+    """For this route; what is left out is as above it."""
     show_provider_model: bool = False
     """Frames show the provider's model name instead of the one the client asked for."""
 
@@ -127,7 +142,9 @@ class KeysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may call. `required: false` written out accepts any bearer, also beyond loopback."""
 
     required: bool
+    """true: nobody calls without a key. false: anybody calls, and a known key is still written down."""
     static: tuple[StaticKey, ...] = ()
+    """The keys."""
 
 
 class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,12 +156,14 @@ class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """never: a killed process loses nothing, a power cut may. interval: a power cut loses at most `fsync_interval`.
     always: every record is on the disk before it counts."""
     fsync_interval: Seconds = 0.2
+    """How often the journal is forced to the disk."""
 
 
 class ListenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the gateway listens."""
 
     host: str = "127.0.0.1"
+    """The address. Beyond loopback only with `keys` written out."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 4000
     """0: a free one."""
     drain: Seconds = 30.0
@@ -159,11 +178,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: KeysConfig | None = None
     """None: no keys; then loopback only, guarded against web pages (docs/design.md)."""
     ledger: LedgerConfig = LedgerConfig()
+    """The books."""
     listen: ListenConfig = ListenConfig()
+    """The address."""
     limits: Limits = Limits()
+    """Sizes."""
     timeouts: Timeouts = Timeouts()
+    """Times, for every deployment that writes none of its own."""
     retries: Retries = Retries()
+    """For every route that writes none of its own."""
     client_gone: ClientGone = ClientGone()
+    """For every route that writes none of its own."""
     stream_usage: StreamUsage = "when_asked"
     """always: the usage frame is sent unasked (langchain-openai with a base_url does not ask)."""
     missing_usage: MissingUsage = "estimate"
