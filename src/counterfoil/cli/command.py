@@ -42,7 +42,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Run": {
         "serve": "start the gateway",
         "chat": "talk to a model through the gateway, in the terminal",
-        "demo": "one real chat with a local model, and the books it leaves; no API key",
+        "demo": "one real chat with a local model, and its books; no API key",
     },
     "Books": {
         "entries": "what was called, an attempt a line, oldest first",

@@ -1,0 +1,373 @@
+"""Setting up and serving from the command line: what is said is what is served, and secrets are never shown."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from counterfoil.cli import main
+from counterfoil.cli.child import gateway_child
+from counterfoil.cli.demo import write_config
+from counterfoil.cli.failure import CommandError, ExitCode
+from counterfoil.cli.talk import GatewayClient, Refused
+from counterfoil.testing import ChatReply, Counts, Playback, running
+
+__all__: list[str] = []
+
+CLI = [sys.executable, "-m", "counterfoil.cli"]
+SECONDS = 60
+USAGE = Counts(input=21, output=6)
+MODELS = {
+    "tides": ChatReply(text="The tide turns at noon today.", usage=USAGE).script(),
+    "cut": ChatReply(text="The tide turns at noon today.", usage=USAGE).script().cut_at(3),
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither its keys nor its books."""
+    for name in list(os.environ):
+        if name.endswith(("_API_KEY", "_TOKEN", "_KEY")) or name == "COUNTERFOIL_DATA_DIR":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("COUNTERFOIL_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def provider() -> Iterator[Playback]:
+    with running(Playback(models=MODELS)) as playback:
+        yield playback
+
+
+def _config(directory: Path, provider: Playback, **more: Any) -> Path:
+    where = {"provider": "playback", "base_url": provider.base_url}
+    path = write_config(directory, {name: [{**where, "model": name}] for name in MODELS})
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+    return path
+
+
+def _post(url: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=SECONDS)
+    try:
+        connection.request(
+            "POST", f"{parts.path}/chat/completions", json.dumps(body), {"content-type": "application/json"}
+        )
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        return answer
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _serving(*words: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """`counterfoil serve`, and what it said up to the thing to try."""
+    command = [*CLI, "serve", "--port", "0", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            said = []
+            for line in process.stdout:
+                said.append(line.rstrip("\n"))
+                if line.startswith("  -d ") or "local install" in line:
+                    break
+            yield process, said
+        finally:
+            process.kill()
+
+
+def _wait(process: subprocess.Popen[str]) -> int:
+    return process.wait(SECONDS)
+
+
+# ---- serve
+
+
+def test_serve_says_where_it_is_and_what_to_try_and_that_works(tmp_path: Path, provider: Playback) -> None:
+    config = _config(tmp_path, provider)
+    with _serving("--config", str(config), "--data-dir", str(tmp_path)) as (process, said):
+        [url] = [line.split()[1] for line in said if line.startswith("url")]
+        assert f"books    {tmp_path / 'ledger.db'}" in said
+        assert [line.split()[1] for line in said if line.startswith("serving")] == list(MODELS)
+        body = said[-1].strip().removeprefix("-d ").strip("'")
+        answer = _post(url, json.loads(body))
+        assert answer["choices"][0]["message"]["content"] == "The tide turns at noon today."
+        done = subprocess.run(
+            [*CLI, "entries", "--data-dir", str(tmp_path), "--json"],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=True,
+        )
+        entry = json.loads(done.stdout)
+        assert (entry["exit"], entry["usage"]["total_tokens"]) == ("completed", USAGE.total)
+        assert entry["usage"]["total_tokens"] == answer["usage"]["total_tokens"]
+        process.send_signal(signal.SIGTERM)
+        assert _wait(process) == 0
+
+
+def test_without_anything_to_serve_it_says_what_to_do(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text("discover: false\n")
+    with _serving("--config", str(config), "--data-dir", str(tmp_path)) as (process, said):
+        assert any("OPENAI_API_KEY" in line for line in said)
+        process.send_signal(signal.SIGINT)
+        assert _wait(process) == 0
+
+
+def test_logs_in_json_are_a_json_object_a_line(tmp_path: Path, provider: Playback) -> None:
+    config = _config(tmp_path, provider)
+    words = ("--config", str(config), "--data-dir", str(tmp_path), "--log-format", "json", "--log-level", "debug")
+    with _serving(*words) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        assert _wait(process) == 0
+        assert process.stderr is not None
+        logged = [json.loads(line) for line in process.stderr.read().splitlines()]
+    assert any("shutting down" in record["message"] for record in logged)
+    assert all({"at", "level", "logger", "message"} <= record.keys() for record in logged)
+
+
+def test_a_port_that_is_taken_is_said_with_a_free_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text("discover: false\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code = main(["serve", "--config", str(config), "--data-dir", str(tmp_path), "--port", str(port)])
+    assert code == ExitCode.UNREACHABLE
+    err = capsys.readouterr().err
+    assert f"Port {port}" in err
+    assert "--port" in err
+
+
+def test_check_says_what_would_be_served_and_serves_nothing(
+    tmp_path: Path, provider: Playback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = _config(tmp_path, provider)
+    assert main(["serve", "--check", "--config", str(config), "--data-dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "127.0.0.1:4000" in out
+    assert "playback/tides" in out
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_wrong_configuration_is_named_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text("modles: {}\nlisten: {port: high}\n")
+    for words in (["serve", "--check"], ["serve"], ["models"]):
+        assert main([*words, "--config", str(config), "--data-dir", str(tmp_path)]) == ExitCode.CONFIGURATION
+        err = capsys.readouterr().err
+        assert f"{config}:1:1: modles" in err
+        assert f"{config}:2:" in err
+        assert "Traceback" not in err
+
+
+def test_listening_for_everybody_without_keys_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text("discover: false\n")
+    for check in ([], ["--check"]):
+        words = ["serve", *check, "--config", str(config), "--data-dir", str(tmp_path), "--host", "0.0.0.0"]
+        assert main(words) == ExitCode.CONFIGURATION
+        assert "keys" in capsys.readouterr().err
+
+
+def test_books_that_cannot_be_opened_stop_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"not a database at all, certainly not one of ours" * 40)
+    config = tmp_path / "gateway.yaml"
+    config.write_text("discover: false\n")
+    words = ["serve", "--config", str(config), "--data-dir", str(tmp_path), "--port", "0"]
+    assert main(words) == ExitCode.UNREACHABLE
+    assert "ledger.db" in capsys.readouterr().err
+
+
+def test_a_child_that_does_not_start_tells_why(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text("modles: {}\n")
+    with pytest.raises(CommandError, match="modles") as refused, gateway_child(config, tmp_path):
+        pass
+    assert refused.value.code is ExitCode.UNREACHABLE
+
+
+# ---- what there is
+
+
+def test_models_lists_routes_and_what_was_found(
+    tmp_path: Path, provider: Playback, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-never-to-be-shown")
+    config = _config(tmp_path, provider, discover=True)
+    assert main(["models", "--config", str(config), "--data-dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "playback/tides" in out
+    assert "groq/NAME" in out
+    assert "never-to-be-shown" not in out
+    assert main(["models", "--config", str(config), "--data-dir", str(tmp_path), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"name": "tides", "deployments": ["playback/tides"], "dialects": ["openai_chat"]} in lines
+
+
+def test_providers_says_whether_a_secret_is_set_and_never_which(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-never-to-be-shown")
+    assert main(["providers", "--json"]) == 0
+    out = capsys.readouterr().out
+    rows = {row["name"]: row for row in map(json.loads, out.splitlines())}
+    assert (rows["groq"]["secret_found"], rows["openai"]["secret_found"]) == ("GROQ_API_KEY", None)
+    assert all(row["link"].startswith("https://") and row["evidence"] for row in rows.values())
+    assert main(["providers"]) == 0
+    assert main(["providers", "groq"]) == 0
+    shown = capsys.readouterr().out
+    assert "found (GROQ_API_KEY)" in shown
+    assert "never-to-be-shown" not in out + shown
+    assert main(["providers", "nobody"]) == ExitCode.WRONG
+
+
+def test_prices_are_shown_with_source_and_nearest_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data-dir", str(tmp_path)]
+    assert main(["prices", "show", "gpt-4o-mini", "--provider", "openai", "--json", *words]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["prices"][0]["rates"]["input"] == "0.15"
+    assert main(["prices", "show", "gpt-4o-mini", *words]) == 0
+    assert "Source: genai-prices" in capsys.readouterr().out
+    assert main(["prices", "show", "gpt-4o-mni", *words]) == ExitCode.WRONG
+    assert "gpt-4o-mini" in capsys.readouterr().err
+    (tmp_path / "prices.yaml").write_text("- nonsense\n")
+    assert main(["prices", "show", "gpt-4o-mini", *words]) == ExitCode.CONFIGURATION
+
+
+def test_an_update_that_is_not_a_price_list_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wheel = tmp_path / "genai_prices-1-py3-none-any.whl"
+    wheel.write_bytes(b"no wheel")
+    assert main(["prices", "update", "--wheel", str(wheel), "--data-dir", str(tmp_path)]) == ExitCode.WRONG
+    assert "still in use" in capsys.readouterr().err
+    assert not (tmp_path / "prices.updated.json").exists()
+
+
+def test_the_embedded_model_can_be_named_shown_and_forgotten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["local", "status"]) == ExitCode.WRONG
+    assert "counterfoil local install" in capsys.readouterr().out
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"GGUF" + bytes(64))
+    assert main(["local", "install", "--gguf", str(other)]) == 0
+    capsys.readouterr()
+    main(["local", "status", "--json"])
+    weights = json.loads(capsys.readouterr().out)["weights"]
+    assert (weights["path"], weights["origin"]) == (str(other), "registered")
+    assert main(["local", "forget"]) == 0
+    assert other.exists()
+    assert main(["local", "install", "--gguf", str(tmp_path / "absent.gguf")]) == ExitCode.WRONG
+    assert "absent.gguf" in capsys.readouterr().err
+
+
+# ---- chat
+
+
+def _type(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+
+
+def test_chat_shows_the_reply_and_what_it_used(
+    tmp_path: Path, provider: Playback, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(tmp_path, provider)
+    _type(monkeypatch, "When does it turn?\n")
+    with gateway_child(config, tmp_path) as gateway:
+        assert main(["chat", "tides", "--url", gateway.url, "--data-dir", str(tmp_path)]) == 0
+        said = capsys.readouterr()
+    assert said.out == "The tide turns at noon today.\n"
+    assert "21 in, 6 out" in said.err
+    assert "entry " in said.err
+    [record] = provider.served
+    assert record.request.json["messages"] == [{"role": "user", "content": "When does it turn?"}]
+
+
+def test_chat_tells_of_a_cut_reply_and_of_an_unknown_model(
+    tmp_path: Path, provider: Playback, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(tmp_path, provider)
+    with gateway_child(config, tmp_path) as gateway:
+        words = ["--url", gateway.url, "--data-dir", str(tmp_path)]
+        _type(monkeypatch, "Go on.")
+        assert main(["chat", "cut", *words]) == ExitCode.WRONG
+        said = capsys.readouterr()
+        assert said.out == "The tide \n"
+        assert "ended before it was complete" in said.err
+        assert "truncated" in said.err
+        _type(monkeypatch, "Go on.")
+        assert main(["chat", "tydes", *words]) == ExitCode.WRONG
+        assert "tides" in capsys.readouterr().err
+
+
+def test_chat_has_a_gateway_of_its_own_where_none_answers(
+    tmp_path: Path, provider: Playback, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    monkeypatch.setattr("counterfoil.cli.chat.DEFAULT_URL", f"http://127.0.0.1:{port}/v1")
+    config = _config(tmp_path, provider)
+    _type(monkeypatch, "When does it turn?")
+    assert main(["chat", "--config", str(config), "--data-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert said.out == "The tide turns at noon today.\n"
+    assert "this chat has its own" in said.err
+    _type(monkeypatch, "Hello?")
+    assert main(["chat", "--url", f"http://127.0.0.1:{port}/v1"]) == ExitCode.UNREACHABLE
+    assert "counterfoil serve" in capsys.readouterr().err
+
+
+def test_the_chat_client_passes_on_what_is_no_reply(provider: Playback) -> None:
+    from counterfoil.testing import html_answer
+
+    provider.queue(html_answer())
+    with pytest.raises(Refused):
+        list(GatewayClient(provider.base_url).chat("tides", [{"role": "user", "content": "x"}]))
+    for url in ("127.0.0.1:4000", "ftp://127.0.0.1/v1", "http://127.0.0.1:port/v1", "http://"):
+        with pytest.raises(CommandError):
+            GatewayClient(url)
+
+
+# ---- the demo
+
+
+def test_whatever_breaks_the_demo_finds_the_books_right(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai")
+    assert main(["demo", "--break"]) == 0
+    out = capsys.readouterr().out
+    assert "The books are right." in out
+    for word in ("truncated", "client_gone", "crashed"):
+        assert f"ledger    {word}: " in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.local_model
+def test_in_the_demo_client_and_ledger_agree(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openai")
+    monkeypatch.delenv("COUNTERFOIL_CACHE_DIR")
+    from counterfoil.local import installed
+
+    if installed() is None:
+        pytest.skip("the embedded model is not installed (counterfoil local install)")
+    assert main(["demo", "--prompt", "Say hello."]) == 0
+    assert "Client and ledger agree." in capsys.readouterr().out
+
+
+def test_the_demo_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai")
+    assert main(["demo"]) == ExitCode.WRONG
+    assert "counterfoil local install" in capsys.readouterr().err
