@@ -39,6 +39,7 @@ from counterfoil.dialects.openai_chat.splice import (
     Repair,
     encode,
     read_values,
+    readable,
 )
 from counterfoil.dialects.openai_chat.usage import write_usage
 from counterfoil.framing.frame import Frame
@@ -193,7 +194,7 @@ class ChatRelay:
         if frame.comment or data.strip() == _END_MARK:
             return b""
         try:
-            work = FrameWork(read_values(data))
+            work = FrameWork(read_values(readable(data)))
         except UNREADABLE:
             return b"" if any(isinstance(event, ReplyFailed) for event in events) else data
         if rows is None:
@@ -243,7 +244,7 @@ class ChatRelay:
     def _whole(self, usage: msgspec.Raw) -> bytes:
         progress = self._progress
         try:
-            work = FrameWork(read_values(self._body))
+            work = FrameWork(read_values(readable(self._body)))
         except UNREADABLE:
             return self._body
         progress.settled = None if bytes(usage) == b"null" else usage

@@ -96,6 +96,12 @@ BLOCK_REPAIRS: Final[tuple[Repair[Block], ...]] = (
         "WIRE.md 3 (Dify loses usage otherwise); openai.chat/openrouter",
         _comments,
     ),
+    Repair(
+        "encoding",
+        "in a frame that is mended, bytes that are not UTF-8 become U+FFFD",
+        "WHATWG event stream (never seen; the client would read them so)",
+        _written_anew,
+    ),
     Repair("one line", "data over several lines becomes one", "WIRE.md 2 (never seen; allowed by SSE)", _one_line),
 )
 

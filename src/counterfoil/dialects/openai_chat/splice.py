@@ -35,6 +35,7 @@ __all__ = [
     "members_of",
     "opened_by",
     "read_values",
+    "readable",
     "text_of",
 ]
 
@@ -56,6 +57,15 @@ read_values: Final[Callable[[bytes | msgspec.Raw], Values]] = msgspec.json.Decod
 _read_objects: Final = msgspec.json.Decoder(list[Values]).decode
 _read_text: Final = msgspec.json.Decoder(str).decode
 _read_index: Final = msgspec.json.Decoder(int).decode
+
+
+def readable(data: bytes) -> bytes:
+    """`data` as UTF-8: bytes that are none read as U+FFFD, as the event-stream rules have it."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace").encode()
+    return data
 
 
 def is_empty(value: msgspec.Raw | None) -> bool:
