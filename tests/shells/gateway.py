@@ -11,6 +11,9 @@ import asyncio
 import contextlib
 import http.client
 import json
+import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,11 +25,22 @@ from uvicorn.loops.auto import auto_loop_factory
 from counterfoil.ledger.entry import Entry
 from counterfoil.server.app import Gateway
 from counterfoil.server.limits import Patience
-from counterfoil.server.run import Service
+from counterfoil.server.run import Service, serve
 from counterfoil.server.setup import load_setup
 from counterfoil.stores.books import LedgerBooks
+from counterfoil.stores.sqlite import SqliteStore
 
-__all__ = ["HELLO", "SECONDS", "Answer", "RunningGateway", "gateway", "written"]
+__all__ = [
+    "HELLO",
+    "SECONDS",
+    "Answer",
+    "Calls",
+    "GatewayProcess",
+    "RunningGateway",
+    "gateway",
+    "gateway_process",
+    "written",
+]
 
 SECONDS = 15.0
 """Bounds every wait of a test."""
@@ -70,18 +84,12 @@ class Answer:
         return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ()))
 
 
-@dataclass
-class RunningGateway:
-    """A gateway that answers."""
-
-    service: Service
-    config_path: Path
-    thread: threading.Thread
-    exit_code: list[int] = field(default_factory=list)
+class Calls:
+    """How a test calls a gateway, wherever it runs."""
 
     @property
     def port(self) -> int:
-        return self.service.port
+        raise NotImplementedError
 
     @property
     def origin(self) -> str:
@@ -90,26 +98,6 @@ class RunningGateway:
     @property
     def base_url(self) -> str:
         return f"{self.origin}/v1"
-
-    @property
-    def gateway(self) -> Gateway:
-        assert self.service.gateway is not None
-        return self.service.gateway
-
-    @property
-    def books(self) -> LedgerBooks:
-        assert self.service.books is not None
-        return self.service.books
-
-    def entries(self) -> list[Entry]:
-        """All entries closed so far, oldest first."""
-        assert self.books.flush(SECONDS)
-        return list(self.books.store.entries())
-
-    def entry(self) -> Entry:
-        """The only entry."""
-        (entry,) = self.entries()
-        return entry
 
     def call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -139,12 +127,102 @@ class RunningGateway:
         """One chat; `stream=True` and whatever else the request should hold."""
         return self.post({"model": model, "messages": HELLO, **more})
 
+
+@dataclass
+class RunningGateway(Calls):
+    """A gateway in this process that answers."""
+
+    service: Service
+    config_path: Path
+    thread: threading.Thread
+    exit_code: list[int] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return self.service.port
+
+    @property
+    def gateway(self) -> Gateway:
+        assert self.service.gateway is not None
+        return self.service.gateway
+
+    @property
+    def books(self) -> LedgerBooks:
+        assert self.service.books is not None
+        return self.service.books
+
+    def entries(self) -> list[Entry]:
+        """All entries closed so far, oldest first."""
+        assert self.books.flush(SECONDS)
+        return list(self.books.store.entries())
+
+    def entry(self) -> Entry:
+        """The only entry."""
+        (entry,) = self.entries()
+        return entry
+
     def stop(self) -> int:
         """Drain, end, and the exit code."""
         self.service.stop()
         self.thread.join(SECONDS)
         assert not self.thread.is_alive(), "the gateway did not end"
         return self.exit_code[0]
+
+
+@dataclass
+class GatewayProcess(Calls):
+    """A gateway in a process of its own."""
+
+    process: subprocess.Popen[str]
+    ready_port: int
+    config_path: Path
+    ledger: Path
+
+    @property
+    def port(self) -> int:
+        return self.ready_port
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit code."""
+        return self.process.wait(SECONDS)
+
+    def entries(self) -> list[Entry]:
+        """All entries in its database, oldest first, once it has ended."""
+        assert self.process.poll() is not None
+        store = SqliteStore(self.ledger)
+        try:
+            return list(store.entries())
+        finally:
+            store.close()
+
+
+@contextlib.contextmanager
+def gateway_process(directory: Path, models: Mapping[str, str], more: str = "") -> Iterator[GatewayProcess]:
+    """A gateway in a process of its own, with signals; its log is `directory / "log"`."""
+    config, ledger = directory / "counterfoil.yaml", directory / "ledger.db"
+    config.write_text(written(models, more))
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.shells.gateway", str(config), str(ledger)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, (directory / "log").read_text()
+        yield GatewayProcess(process, int(line), config, ledger)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def written(models: Mapping[str, str], more: str = "") -> str:
@@ -199,3 +277,15 @@ def gateway(
             running.thread.join(SECONDS)
         assert not running.thread.is_alive()
         assert running.exit_code == [0] or failures
+
+
+def main(config: Path, ledger: Path) -> int:
+    """Serve until a signal ends it; prints the port when it answers."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    service = Service(lambda: load_setup(config, environ={}), ledger)
+    service.bind()
+    return serve(service, lambda: print(service.port, flush=True))  # noqa: T201 - the test reads it
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -179,6 +179,8 @@ class Service:
             check_listen(msgspec.structs.replace(setup.config, listen=old.config.listen))
         except CounterfoilError as error:
             raise ReloadRefused(error.failure.message.splitlines()) from error
+        except LocalError as error:
+            raise ReloadRefused((f"{error.what} {error.remedy}",)) from error
         except (ListenRefused, OSError) as error:
             raise ReloadRefused((str(error),)) from error
         notes = tuple(
