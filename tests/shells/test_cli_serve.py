@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,17 @@ import pytest
 
 from counterfoil.cli import main
 from counterfoil.cli.child import gateway_child
-from counterfoil.cli.demo import write_config
+from counterfoil.cli.demo_client import write_config
 from counterfoil.cli.failure import CommandError, ExitCode
+from counterfoil.cli.setup import trial_model
 from counterfoil.cli.talk import GatewayClient, Refused
-from counterfoil.testing import ChatReply, Counts, Playback, running
+from counterfoil.config import Config
+from counterfoil.driver.discover import Discovered, Found
+from counterfoil.driver.resolve import Resolver, load_table
+from counterfoil.ledger.price_table import PriceTable
+from counterfoil.server.setup import Setup
+from counterfoil.testing import ChatReply, Counts, Playback, html_answer, running
+from counterfoil.transport.secret import SecretStore
 
 __all__: list[str] = []
 
@@ -160,6 +168,20 @@ def test_check_says_what_would_be_served_and_serves_nothing(
     assert "127.0.0.1:4000" in out
     assert "playback/tides" in out
     assert not (tmp_path / "ledger.db").exists()
+
+
+def test_the_first_thing_to_try_is_a_name_that_leads_to_the_provider_that_was_found() -> None:
+    table = load_table()
+    trials = tomllib.loads((Path(__file__).parents[2] / "src/counterfoil/cli/trial_models.toml").read_text())
+    assert len(trials) > 8
+    for name in trials:
+        row = table[name]
+        found = Discovered((Found(name, row.title, "environment", row.secret_env[0], (), row.secret_env[0]),))
+        names = Resolver(Config(), SecretStore(), {row.secret_env[0]: "secret"}, discovered=found)
+        setup = Setup(Config(), names, names.secrets, PriceTable([]), found)
+        model = trial_model(setup)
+        assert model is not None
+        assert names.resolve(model).deployments[0].provider.name == name
 
 
 def test_a_wrong_configuration_is_named_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -304,7 +326,7 @@ def test_chat_tells_of_a_cut_reply_and_of_an_unknown_model(
         _type(monkeypatch, "Go on.")
         assert main(["chat", "cut", *words]) == ExitCode.WRONG
         said = capsys.readouterr()
-        assert said.out == "The tide \n"
+        assert said.out == "The tide\n"
         assert "ended before it was complete" in said.err
         assert "truncated" in said.err
         _type(monkeypatch, "Go on.")
@@ -330,14 +352,57 @@ def test_chat_has_a_gateway_of_its_own_where_none_answers(
 
 
 def test_the_chat_client_passes_on_what_is_no_reply(provider: Playback) -> None:
-    from counterfoil.testing import html_answer
-
     provider.queue(html_answer())
-    with pytest.raises(Refused):
-        list(GatewayClient(provider.base_url).chat("tides", [{"role": "user", "content": "x"}]))
+    client = GatewayClient(provider.base_url)
+    with pytest.raises(Refused), client.chat("tides", [{"role": "user", "content": "x"}]) as reply:
+        list(reply)
     for url in ("127.0.0.1:4000", "ftp://127.0.0.1/v1", "http://127.0.0.1:port/v1", "http://"):
         with pytest.raises(CommandError):
             GatewayClient(url)
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of its own")
+def test_ctrl_c_stops_the_reply_and_shows_what_was_booked(tmp_path: Path, provider: Playback) -> None:
+    words = tuple(f"w{place} " for place in range(500))
+    provider.models["slow"] = ChatReply(text=words, usage=Counts(input=21, output=500), pace=0.02).script()
+    where = {"provider": "playback", "base_url": provider.base_url, "model": "slow"}
+    config = write_config(tmp_path, {"slow": [where]})
+    ours, theirs = os.openpty()
+    with gateway_child(config, tmp_path) as gateway:
+        command = [*CLI, "chat", "--url", gateway.url, "--data-dir", str(tmp_path)]
+        with subprocess.Popen(
+            command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            os.close(theirs)
+            try:
+                assert process.stderr is not None
+                assert "Ctrl-D leaves" in process.stderr.readline()
+                os.write(ours, b"Go on.\n")
+                provider.block_until(lambda: provider.served and provider.served[0].units > 5, SECONDS)
+                process.send_signal(signal.SIGINT)
+                assert "client_gone" in process.stderr.readline()
+                os.write(ours, b"\x04")
+                assert _wait(process) == 0
+            finally:
+                process.kill()
+                os.close(ours)
+    [record] = provider.served
+    assert record.client_left
+
+
+def test_a_gateway_that_wants_a_key_is_not_taken_for_none(
+    tmp_path: Path, provider: Playback, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"required": True, "static": [{"name": "me", "secret": "a-long-enough-key"}]}
+    with gateway_child(_config(tmp_path, provider, keys=keys), tmp_path) as gateway:
+        monkeypatch.setattr("counterfoil.cli.chat.DEFAULT_URL", gateway.url)
+        _type(monkeypatch, "Hello?")
+        assert main(["chat", "tides", "--data-dir", str(tmp_path)]) == ExitCode.UNREACHABLE
+        assert "--key" in capsys.readouterr().err
+        _type(monkeypatch, "Hello?")
+        monkeypatch.setenv("COUNTERFOIL_KEY", "a-long-enough-key")
+        assert main(["chat", "tides", "--data-dir", str(tmp_path)]) == 0
+        assert "a-long-enough-key" not in "".join(capsys.readouterr())
 
 
 # ---- the demo

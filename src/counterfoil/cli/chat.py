@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from counterfoil.cli.failure import CommandError, ExitCode
-from counterfoil.cli.ledger import Books
+from counterfoil.cli.ledger import BooksReader
 from counterfoil.cli.output import print_line, print_note, tokens
 from counterfoil.cli.places import add_books, ledger_path
 from counterfoil.cli.talk import GatewayClient, Refused, Reply
@@ -28,7 +28,7 @@ from counterfoil.ledger.entry import OPEN
 if TYPE_CHECKING:
     from counterfoil.server.run import Service
 
-__all__ = ["DEFAULT_URL", "KEY_VARIABLE", "arrange", "run"]
+__all__ = ["DEFAULT_URL", "DESCRIPTION", "EXAMPLES", "KEY_VARIABLE", "arrange", "run"]
 
 DESCRIPTION = """\
 Talk to MODEL (default: the first the gateway lists). After each reply: what it
@@ -61,8 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         models = client.models()
     except Refused as error:
-        if arguments.url is not None:
-            raise CommandError(f"{client.url} answers: {error}", code=ExitCode.UNREACHABLE) from error
+        if arguments.url is not None or error.spoken:
+            remedy = f"A gateway with keys is shown one with --key or ${KEY_VARIABLE}." if key is None else ""
+            raise CommandError(f"{client.url} answers: {error}", remedy, code=ExitCode.UNREACHABLE) from error
         models = None
     except OSError as error:
         if arguments.url is not None:
@@ -73,11 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
             ) from error
         models = None
     if models is not None:
-        return _Chat(client, _chosen(arguments.model, models), Books(ledger)).converse()
+        return _Chat(client, _chosen(arguments.model, models), BooksReader(ledger)).converse()
     print_note(f"No gateway answers at {client.url}; this chat has its own.")
     with _own_gateway(arguments, ledger) as url:
         client = GatewayClient(url, key)
-        return _Chat(client, _chosen(arguments.model, client.models()), Books(ledger)).converse()
+        return _Chat(client, _chosen(arguments.model, client.models()), BooksReader(ledger)).converse()
 
 
 def _chosen(wanted: str | None, models: list[str]) -> str:
@@ -129,7 +130,7 @@ def _serve(service: Service, ready: threading.Event, failures: list[BaseExceptio
 class _Chat:
     """One conversation."""
 
-    def __init__(self, client: GatewayClient, model: str, books: Books) -> None:
+    def __init__(self, client: GatewayClient, model: str, books: BooksReader) -> None:
         self._client = client
         self._model = model
         self._books = books

@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from counterfoil.cli.child import GatewayChild, gateway_child
-from counterfoil.cli.demo import Told, ask, entry_of, write_config
+from counterfoil.cli.demo_client import Told, ask, entry_of, write_config
 from counterfoil.cli.failure import ExitCode
-from counterfoil.cli.ledger import Books
+from counterfoil.cli.ledger import BooksReader
 from counterfoil.cli.output import print_line, shortened, tokens
 from counterfoil.cli.places import LEDGER_NAME
 from counterfoil.cli.view import EntryView, view_of
@@ -162,7 +162,7 @@ def _voucher(entry: EntryView, figure: str) -> str:
 
 def _verdict(directory: Path, served: list[str], scenes: tuple[Scene, ...]) -> int:
     """One entry for each thing the provider served, none doubled, and totals that add up."""
-    books = Books(directory / LEDGER_NAME)
+    books = BooksReader(directory / LEDGER_NAME)
     entries = [view_of(one) for one in books.recorded(ALL)]
     found = [entry.provider_id or "" for entry in entries]
     missing = [name for name in served if sum(name in one for one in found) != 1]

@@ -14,7 +14,7 @@ from counterfoil.ledger.entry import OPEN, Exit
 from counterfoil.stores.projection import Selection
 from counterfoil.usage.usage import Provenance
 
-__all__ = ["ENTRY_HEADS", "arrange", "entry_cells", "print_entries", "run"]
+__all__ = ["DESCRIPTION", "ENTRY_HEADS", "EXAMPLES", "arrange", "entry_cells", "print_entries", "run"]
 
 DESCRIPTION = """\
 Every attempt the gateway made, a line each, oldest first; those that are still

@@ -17,7 +17,7 @@ from counterfoil.stores.price_files import load_prices
 from counterfoil.usage.settle import Discrepancy
 from counterfoil.usage.usage import Provenance
 
-__all__ = ["arrange", "run"]
+__all__ = ["DESCRIPTION", "EXAMPLES", "arrange", "run"]
 
 DESCRIPTION = """\
 The whole derivation of one entry: each report as the provider sent it, what

@@ -24,20 +24,20 @@ from counterfoil.stores.replay import OpenAttempt, open_and_unflushed
 from counterfoil.stores.sqlite import SqliteReader
 from counterfoil.stores.sqlite_schema import LedgerUnusable
 
-__all__ = ["Books", "Recorded", "add_books", "reading"]
+__all__ = ["Booked", "BooksReader", "add_books", "reading"]
 
-Recorded = Entry | OpenAttempt
+Booked = Entry | OpenAttempt
 """What the books hold of an attempt: its entry, or what is known while it has none."""
 
 
-class Books:
+class BooksReader:
     """The books of one ledger database, to be read."""
 
     def __init__(self, database: Path) -> None:
         self.database = database
         self.store = SqliteReader(database)
 
-    def recorded(self, selection: Selection, exit_: str | None = None) -> Iterator[Recorded]:
+    def recorded(self, selection: Selection, exit_: str | None = None) -> Iterator[Booked]:
         """Entries and open attempts, oldest first. `exit_`: an exit's word, or `open`."""
         unflushed, open_ = self._journals()
         wanted = None if exit_ in (None, OPEN) else Exit(exit_)
@@ -51,20 +51,20 @@ class Books:
             route=selection.route,
             user=selection.user,
         )
-        fresh: list[Recorded] = [one for one in unflushed if exit_ != OPEN and selected(one, narrowed)]
+        fresh: list[Booked] = [one for one in unflushed if exit_ != OPEN and selected(one, narrowed)]
         if wanted is None:
             fresh += [one for one in open_ if _opening_selected(one, narrowed)]
         fresh = [one for one in fresh if self.store.entry(one.opening.attempt) is None]
-        stored: Iterator[Recorded] = iter(()) if exit_ == OPEN else iter(self.store.entries(narrowed))
-        found: Iterator[Recorded] = merge(stored, sorted(fresh, key=_place), key=_place)
+        stored: Iterator[Booked] = iter(()) if exit_ == OPEN else iter(self.store.entries(narrowed))
+        found: Iterator[Booked] = merge(stored, sorted(fresh, key=_place), key=_place)
         if selection.last is not None:
             return iter(_last(found, selection.last))
         return found if selection.limit is None else islice(found, selection.limit)
 
-    def find(self, prefix: str) -> Recorded:
+    def find(self, prefix: str) -> Booked:
         """The one attempt that begins with `prefix`. Raises CommandError when there is none, or several."""
         unflushed, open_ = self._journals()
-        everything: list[Recorded] = [*open_, *unflushed]
+        everything: list[Booked] = [*open_, *unflushed]
         fresh = {one.opening.attempt: one for one in everything if one.opening.attempt.startswith(prefix)}
         names = sorted({*fresh, *self.store.matching(prefix)})
         if not names:
@@ -78,7 +78,7 @@ class Books:
 
 
 @contextlib.contextmanager
-def reading(arguments: argparse.Namespace) -> Iterator[Books]:
+def reading(arguments: argparse.Namespace) -> Iterator[BooksReader]:
     """The books that the command line means; what cannot be read becomes a CommandError."""
     path = ledger_path(arguments.config, arguments.data_dir)
     if not path.exists():
@@ -87,7 +87,7 @@ def reading(arguments: argparse.Namespace) -> Iterator[Books]:
             "They begin with the first `counterfoil serve`; --config or --data-dir says where others are.",
         )
     try:
-        yield Books(path)
+        yield BooksReader(path)
     except LedgerUnusable as error:
         raise CommandError(f"The books cannot be read: {error}.") from error
     except (sqlite3.Error, OSError) as error:
@@ -101,9 +101,9 @@ def _opening_selected(attempt: OpenAttempt, selection: Selection) -> bool:
     return selected(Entry(opening, opening.opened, Exit.CRASHED, ()), selection)
 
 
-def _place(one: Recorded) -> tuple[float, str]:
+def _place(one: Booked) -> tuple[float, str]:
     return one.opening.opened, one.opening.attempt
 
 
-def _last(found: Iterator[Recorded], count: int) -> list[Recorded]:
+def _last(found: Iterator[Booked], count: int) -> list[Booked]:
     return list(deque(found, maxlen=count))

@@ -14,7 +14,7 @@ from counterfoil.cli.output import print_json, print_line, print_note
 from counterfoil.local import errors
 from counterfoil.local.weights import Stage, Weights, forget, install, installed, weights_directory
 
-__all__ = ["arrange", "progress_bar", "run"]
+__all__ = ["DESCRIPTION", "EXAMPLES", "arrange", "progress_bar", "run"]
 
 DESCRIPTION = """\
 The embedded model runs on this machine, needs no API key and costs nothing.

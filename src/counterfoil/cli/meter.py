@@ -30,7 +30,18 @@ from counterfoil.providers.table import proven_by
 from counterfoil.usage.settle import Discrepancy
 from counterfoil.usage.usage import Provenance
 
-__all__ = ["RECORDED_DIALECTS", "MeterLine", "Record", "Recorded", "arrange", "measure", "read_record", "run"]
+__all__ = [
+    "DESCRIPTION",
+    "EXAMPLES",
+    "RECORDED_DIALECTS",
+    "MeterLine",
+    "Record",
+    "Recorded",
+    "arrange",
+    "measure",
+    "read_record",
+    "run",
+]
 
 DESCRIPTION = """\
 Read recorded exchanges as the gateway would have read them and print one JSON

@@ -15,7 +15,7 @@ from counterfoil.cli.setup import gather_or_refuse, listed_names
 if TYPE_CHECKING:
     from counterfoil.server.setup import Setup
 
-__all__ = ["ServedModel", "arrange", "print_models", "run", "served_models"]
+__all__ = ["DESCRIPTION", "EXAMPLES", "ServedModel", "arrange", "print_models", "run", "served_models"]
 
 DESCRIPTION = """\
 The model names a gateway with this configuration would serve: routes that are

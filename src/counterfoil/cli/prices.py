@@ -12,7 +12,7 @@ from counterfoil.cli.places import add_data_dir, data_directory
 from counterfoil.ledger.price_sheet import SheetError
 from counterfoil.stores.price_files import ShownPrice, UpdateError, load_prices, show, update
 
-__all__ = ["arrange", "run"]
+__all__ = ["DESCRIPTION", "EXAMPLES", "arrange", "run"]
 
 DESCRIPTION = """\
 Prices are in US dollars per million tokens. The owner's own file (prices.yaml
@@ -95,6 +95,8 @@ def _when(price: ShownPrice) -> str:
 
 
 def _update(arguments: argparse.Namespace) -> int:
+    if arguments.wheel is None:
+        print_note("Fetching the newest list with pip ...")
     try:
         done = update(data_directory(arguments.data_dir), wheel=arguments.wheel)
     except UpdateError as error:

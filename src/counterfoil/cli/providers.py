@@ -12,7 +12,7 @@ from counterfoil.cli.output import print_json, print_line, print_table
 from counterfoil.driver.deployment import load_table, secret_variable
 from counterfoil.providers.provider import EMBEDDED, Provider
 
-__all__ = ["ProviderView", "arrange", "run"]
+__all__ = ["DESCRIPTION", "EXAMPLES", "ProviderView", "arrange", "run"]
 
 DESCRIPTION = """\
 Every provider Counterfoil knows: its dialect, where it is, where its secret

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from counterfoil.server.run import Service
     from counterfoil.server.setup import Setup
 
-__all__ = ["arrange", "run", "start_logging"]
+__all__ = ["DESCRIPTION", "EXAMPLES", "arrange", "run", "start_logging"]
 
 DESCRIPTION = """\
 Start the gateway. Without a configuration it serves what it finds: providers
@@ -120,7 +120,8 @@ def _serve(arguments: argparse.Namespace, setup: Setup) -> int:
 def _announce(service: Service, setup: Setup, ledger: Path) -> None:
     """What was found, the URL, and one thing to try."""
     for found in setup.discovered.found:
-        models = f": {', '.join(found.models[:4])}{', ...' if len(found.models) > 4 else ''}" if found.models else ""
+        others = [model for model in found.models if model != found.detail]
+        models = f": {', '.join(others[:4])}{', ...' if len(others) > 4 else ''}" if others else ""
         print_line(f"found    {found.title} ({found.detail}){models}")
     for name in list(setup.config.models)[:20]:
         print_line(f"serving  {name}")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Mapping
+import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from counterfoil.server.setup import Setup
 
 __all__ = [
-    "EXAMPLE_MODELS",
     "SERVER_EXTRA",
     "gather",
     "gather_or_refuse",
@@ -35,22 +35,7 @@ __all__ = [
 
 SERVER_EXTRA: Final = "Install it: pip install 'counterfoil[server]'"
 
-EXAMPLE_MODELS: Final[Mapping[str, str]] = {
-    "openai": "gpt-4o-mini",
-    "anthropic": "claude-haiku-4-5",
-    "deepseek": "deepseek-chat",
-    "mistral": "mistral-small-latest",
-    "xai": "grok-4-fast-non-reasoning",
-    "google": "gemini-2.5-flash",
-    "moonshotai": "kimi-k2-0905-preview",
-    "zai": "glm-4.6",
-    "perplexity": "sonar",
-    "openrouter": "openrouter/openai/gpt-4o-mini",
-    "groq": "groq/llama-3.1-8b-instant",
-    "cerebras": "cerebras/llama3.1-8b",
-    "together": "together/meta-llama/Llama-3.3-70B-Instruct-Turbo",
-}
-"""By provider: a small model to try first, for those that are not asked for their list."""
+_TRIAL_MODELS: Final = "trial_models.toml"
 
 
 def gather(arguments: argparse.Namespace) -> Setup:
@@ -98,8 +83,9 @@ def trial_model(setup: Setup) -> str | None:
     names = listed_names(setup)
     if names:
         return names[0]
-    found = (one.provider for one in setup.discovered.found)
-    return next((EXAMPLE_MODELS[provider] for provider in found if provider in EXAMPLE_MODELS), None)
+    text = resources.files("counterfoil.cli").joinpath(_TRIAL_MODELS).read_text("utf-8")
+    trials = tomllib.loads(text)
+    return next((trials[one.provider] for one in setup.discovered.found if one.provider in trials), None)
 
 
 def needs_server(error: ModuleNotFoundError) -> CommandError:

@@ -25,7 +25,14 @@ _BODY: Final = 1 << 20
 
 
 class Refused(Exception):
-    """The gateway, or the provider behind it, answered with an error; its own words."""
+    """The gateway, or the provider behind it, answered with an error: its own words.
+
+    `spoken`: the error came in the dialect. False: what answers there is no gateway.
+    """
+
+    def __init__(self, message: str, *, spoken: bool = True) -> None:
+        super().__init__(message)
+        self.spoken = spoken
 
 
 class Reply:
@@ -97,7 +104,8 @@ class GatewayClient:
             response = self._send(connection, "GET", "/models", None)
             answer = _object(response.read(_BODY))
             if response.status != 200 or not isinstance(answer.get("data"), list):
-                raise Refused(_words(answer) if "error" in answer else "it does not list models as a gateway does")
+                words = _words(answer)
+                raise Refused(words or "it does not list models as a gateway does", spoken=bool(words))
             return [str(model["id"]) for model in answer["data"] if isinstance(model, dict) and "id" in model]
         finally:
             connection.close()
@@ -131,7 +139,7 @@ class GatewayClient:
             connection.request(method, self._parts.path.rstrip("/") + path, body, headers)
             return connection.getresponse()
         except http.client.HTTPException as error:
-            raise Refused(f"what answers there does not speak HTTP ({type(error).__name__})") from error
+            raise Refused(f"what answers there does not speak HTTP ({type(error).__name__})", spoken=False) from error
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from counterfoil.cli.output import instant, print_json, print_note, print_table,
 from counterfoil.cli.when import add_period
 from counterfoil.stores.projection import Total, TotalKey
 
-__all__ = ["UsageReport", "UsageRow", "arrange", "run"]
+__all__ = ["DESCRIPTION", "EXAMPLES", "UsageReport", "UsageRow", "arrange", "run"]
 
 DESCRIPTION = """\
 Tokens and cost of closed attempts. Figures are inclusive: cache in the input,

@@ -11,11 +11,12 @@ from counterfoil.cli.ledger import add_books, reading
 from counterfoil.cli.output import print_json, print_line
 from counterfoil.stores.projection import Difference
 
-__all__ = ["arrange", "run"]
+__all__ = ["DESCRIPTION", "EXAMPLES", "arrange", "run"]
 
 DESCRIPTION = """\
 Add all entries up again and compare with the totals that `usage` shows. Exit
-code 0: they agree. 1: they do not, and each difference is shown."""
+code 0: they agree. 1: they do not, and each difference is shown, costs in
+picodollars (1e-12 US dollars)."""
 EXAMPLES = """\
   counterfoil verify
   counterfoil verify --config gateway.yaml --json"""
