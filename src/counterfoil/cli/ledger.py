@@ -10,10 +10,12 @@ import argparse
 import contextlib
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import merge
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
+
+import msgspec
 
 from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.places import add_books, ledger_path
@@ -40,26 +42,18 @@ class BooksReader:
     def recorded(self, selection: Selection, exit_: str | None = None) -> Iterator[Booked]:
         """Entries and open attempts, oldest first. `exit_`: an exit's word, or `open`."""
         unflushed, open_ = self._journals()
-        wanted = None if exit_ in (None, OPEN) else Exit(exit_)
-        narrowed = Selection(
-            since=selection.since,
-            until=selection.until,
-            key=selection.key,
-            exit=wanted,
-            provider=selection.provider,
-            model=selection.model,
-            route=selection.route,
-            user=selection.user,
-        )
-        fresh: list[Booked] = [one for one in unflushed if exit_ != OPEN and selected(one, narrowed)]
-        if wanted is None:
-            fresh += [one for one in open_ if _opening_selected(one, narrowed)]
-        fresh = [one for one in fresh if self.store.entry(one.opening.attempt) is None]
-        stored: Iterator[Booked] = iter(()) if exit_ == OPEN else iter(self.store.entries(narrowed))
-        found: Iterator[Booked] = merge(stored, sorted(fresh, key=_place), key=_place)
+        if exit_ == OPEN:
+            running = [one for one in open_ if _opening_selected(one, selection)]
+            found: Iterable[Booked] = (one for one in running if self.store.entry(one.opening.attempt) is None)
+        else:
+            chosen = msgspec.structs.replace(selection, exit=None if exit_ is None else Exit(exit_))
+            fresh: list[Booked] = [one for one in unflushed if selected(one, chosen)]
+            if exit_ is None:
+                fresh += [one for one in open_ if _opening_selected(one, chosen)]
+            found = _distinct(merge(self.store.entries(chosen), sorted(fresh, key=_place), key=_place))
         if selection.last is not None:
-            return iter(_last(found, selection.last))
-        return found if selection.limit is None else islice(found, selection.limit)
+            return iter(deque(found, maxlen=selection.last))
+        return islice(found, selection.limit)
 
     def find(self, prefix: str) -> Booked:
         """The one attempt that begins with `prefix`. Raises CommandError when there is none, or several."""
@@ -105,5 +99,7 @@ def _place(one: Booked) -> tuple[float, str]:
     return one.opening.opened, one.opening.attempt
 
 
-def _last(found: Iterator[Booked], count: int) -> list[Booked]:
-    return list(deque(found, maxlen=count))
+def _distinct(ordered: Iterable[Booked]) -> Iterator[Booked]:
+    """Each attempt once. Of several records of one, which stand together, the first is the database's."""
+    for _, same in groupby(ordered, key=lambda one: one.opening.attempt):
+        yield next(same)
