@@ -44,7 +44,6 @@ def write_config(directory: Path, models: Mapping[str, Sequence[Mapping[str, obj
 
 def ask(gateway: GatewayChild, model: str, prompt: str, on_text: Callable[[str, int], bool]) -> Told:
     """Stream one chat with the official client. `on_text` gets each piece and its number; False hangs up."""
-    import httpx
     import openai
 
     told = Told()
@@ -75,7 +74,7 @@ def ask(gateway: GatewayChild, model: str, prompt: str, on_text: Callable[[str, 
                         told.text += piece
                         if not on_text(piece, told.pieces):
                             break
-        except (openai.OpenAIError, httpx.HTTPError) as error:
+        except Exception as error:  # noqa: BLE001 - a gateway that is killed surfaces as its HTTP library's own error
             told.error = str(error) or type(error).__name__
     return told
 
