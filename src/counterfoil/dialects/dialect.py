@@ -167,8 +167,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """(canonical, provider's model name, quirks, drop) -> body. With `drop` false what cannot be carried raises
     RequestError; with true it is left out and named."""
     patch_request: Callable[[bytes, str, Quirks, bool], bytes]
-    """(client's body in this dialect, provider's model name, quirks, ask for usage) -> body for a same-dialect provider:
-    unknown fields, order and values are carried."""
+    """(client's body in this dialect, provider's model name, quirks, ask for usage) -> body for a provider of the same
+    dialect: unknown fields, order and values are carried."""
     decoder: Callable[[bool, int, Quirks], Decoder]
     """(streamed, choices, quirks) -> a new decoder."""
     encoder: Callable[[ReplyFacts], Encoder]
