@@ -221,6 +221,7 @@ def test_entries_are_chosen_and_stay_oldest_first(books: LedgerBooks, shell: She
     assert chosen("--provider", "groq") == "2"
     assert chosen("--model", "gpt-4o-mini") == "134"
     assert chosen("--user", "ann") == "4"
+    assert chosen("--route", "my-model") == "1234"
     assert chosen("--limit", "2") == "12"
     assert chosen("--last", "2") == "34"
     assert chosen("--since", "2026-05-28T20:26:42Z", "--until", "2026-05-28T20:26:44Z") == "23"
@@ -390,6 +391,14 @@ def test_a_beginning_must_be_of_one_attempt(books: LedgerBooks, shell: Shell) ->
 
 
 # ---- small things
+
+
+def test_what_others_wrote_cannot_command_the_terminal(books: LedgerBooks, shell: Shell) -> None:
+    _book(books, msgspec.structs.replace(_entry(_opening(1, model="m\x1b[2J")), provider_id="id\x1b]0;title\x07"))
+    for command in (("entries",), ("explain", "0190"), ("usage",)):
+        out, _ = shell(*command)
+        assert "\x1b" not in out
+        assert "\x07" not in out
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from counterfoil.cli import main
 from counterfoil.cli.child import gateway_child
 from counterfoil.cli.demo_client import write_config
 from counterfoil.cli.failure import CommandError, ExitCode
+from counterfoil.cli.local import progress_bar
 from counterfoil.cli.setup import trial_model
 from counterfoil.cli.talk import GatewayClient, Refused
 from counterfoil.config import Config
@@ -293,6 +294,23 @@ def test_the_embedded_model_can_be_named_shown_and_forgotten(
     assert other.exists()
     assert main(["local", "install", "--gguf", str(tmp_path / "absent.gguf")]) == ExitCode.WRONG
     assert "absent.gguf" in capsys.readouterr().err
+
+
+def test_progress_is_a_bar_on_a_terminal_and_a_line_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = progress_bar()
+    for done in (0, 40_000_000, 93_000_000, 93_000_000):
+        show("download", done, 93_000_000)
+    assert capsys.readouterr().err == "downloading 93 MB\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    show = progress_bar()
+    for done in (0, 46_500_000, 93_000_000, 93_000_000):
+        show("download", done, 93_000_000)
+    drawn = capsys.readouterr().err
+    assert drawn.count("\n") == 1
+    assert f"[{'#' * 15:<30}]" in drawn
+    assert f"[{'#' * 30}]" in drawn
 
 
 # ---- chat

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.ledger import BooksReader
-from counterfoil.cli.output import print_line, print_note, tokens
+from counterfoil.cli.output import plain, print_line, print_note, tokens
 from counterfoil.cli.places import add_books, ledger_path
 from counterfoil.cli.talk import GatewayClient, Refused, Reply
 from counterfoil.cli.view import EntryView, view_of
@@ -176,7 +176,7 @@ class _Chat:
             with self._client.chat(self._model, messages) as reply:
                 for piece in reply:
                     pieces.append(piece)
-                    sys.stdout.write(piece)
+                    sys.stdout.write(plain(piece))
                     sys.stdout.flush()
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED

@@ -21,7 +21,7 @@ import msgspec
 from counterfoil.cli.child import ended_by_signals, gateway_child
 from counterfoil.cli.demo_client import COMPARED, Told, ask, entry_of, write_config
 from counterfoil.cli.failure import CommandError, ExitCode
-from counterfoil.cli.output import print_line, print_table, tokens
+from counterfoil.cli.output import plain, print_line, print_table, tokens
 from counterfoil.cli.view import EntryView
 from counterfoil.local.errors import LocalError
 from counterfoil.local.weights import installed
@@ -108,7 +108,7 @@ def _present(module: str) -> bool:
 
 
 def _show(piece: str, _number: int) -> bool:
-    sys.stdout.write(piece)
+    sys.stdout.write(plain(piece))
     sys.stdout.flush()
     return True
 

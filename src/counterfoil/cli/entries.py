@@ -36,7 +36,8 @@ def arrange(parser: argparse.ArgumentParser) -> None:
     add_period(parser)
     parser.add_argument("--key", metavar="NAME", help="called with this gateway key")
     parser.add_argument("--exit", choices=[*(exit_.value for exit_ in Exit), OPEN], help="ended so")
-    parser.add_argument("--provider", metavar="NAME")
+    parser.add_argument("--provider", metavar="NAME", help="made to this provider")
+    parser.add_argument("--route", metavar="NAME", help="the model name that the client asked for")
     parser.add_argument("--model", metavar="NAME", help="the provider's name of the model")
     parser.add_argument("--user", metavar="NAME", help="the request's user")
     some = parser.add_mutually_exclusive_group()
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         key=arguments.key,
         provider=arguments.provider,
         model=arguments.model,
+        route=arguments.route,
         user=arguments.user,
         limit=arguments.limit,
         last=arguments.last,

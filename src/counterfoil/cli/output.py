@@ -1,4 +1,7 @@
-"""How data is shown: JSON lines for programs, tables and plain figures for people."""
+"""How data is shown: JSON lines for programs, tables and plain figures for people.
+
+Rule: what others wrote (names from clients, ids and text from providers) cannot move the cursor or set colours.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,43 @@ import msgspec
 
 from counterfoil.ledger.price import PICODOLLARS_PER_DOLLAR
 
-__all__ = ["UNKNOWN", "instant", "print_json", "print_line", "print_note", "print_table", "shortened", "tokens", "usd"]
+__all__ = [
+    "UNKNOWN",
+    "instant",
+    "plain",
+    "print_json",
+    "print_line",
+    "print_note",
+    "print_table",
+    "shortened",
+    "tokens",
+    "usd",
+]
 
 UNKNOWN: Final = "?"
 """What a person sees where nobody knows a number. Never 0."""
+_CONTROLS: Final = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+
+
+def plain(text: str) -> str:
+    """Without control characters but line ends and tabs."""
+    return text.translate(_CONTROLS)
 
 
 def print_line(text: str = "") -> None:
-    """A line of data."""
-    sys.stdout.write(text + "\n")
+    """A line of data (or several), without control characters."""
+    sys.stdout.write(plain(text) + "\n")
 
 
 def print_note(text: str) -> None:
     """A line about the data, on standard error."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(plain(text) + "\n")
 
 
 def print_json(value: object, *, indent: bool = False) -> None:
     """A value as JSON, on one line unless `indent`."""
     data = msgspec.json.encode(value)
-    print_line((msgspec.json.format(data, indent=2) if indent else data).decode())
+    sys.stdout.write((msgspec.json.format(data, indent=2) if indent else data).decode() + "\n")
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
