@@ -48,10 +48,9 @@ def print_note(text: str) -> None:
     sys.stderr.write(plain(text) + "\n")
 
 
-def print_json(value: object, *, indent: bool = False) -> None:
-    """A value as JSON, on one line unless `indent`."""
-    data = msgspec.json.encode(value)
-    sys.stdout.write((msgspec.json.format(data, indent=2) if indent else data).decode() + "\n")
+def print_json(value: object) -> None:
+    """A value as JSON on one line, word for word."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
