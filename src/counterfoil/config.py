@@ -133,9 +133,11 @@ class StaticKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A gateway key written in the configuration."""
 
     name: str
+    """Who it is: what the books say."""
     secret: str
     """Usually `${NAME}`. Once the file is read: the name of a secret, never the secret."""
     stream_usage: StreamUsage | None = None
+    """For this key, before the route's and the setting for all."""
 
 
 class KeysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ Rule 3: what cannot be looked into (its text is not UTF-8, it is nested without 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -48,6 +49,8 @@ NO_CHOICES: Final = msgspec.Raw(b"[]")
 NULL: Final = msgspec.Raw(b"null")
 HELD_LIMIT: Final = 1 << 20
 """Bytes of values kept from frames that are not carried themselves. Recorded ones hold under 4 KiB."""
+_A_TIME: Final = re.compile(rb"[1-9][0-9]{0,17}")
+"""Seconds that a client's integer holds."""
 EMPTY: Final = frozenset({b"null", b'""', b"[]", b"{}"})
 """What says nothing, as providers write it."""
 
@@ -368,7 +371,7 @@ class Progress:
         if text_of(values.get("id")):
             self.identity["id"] = msgspec.Raw(bytes(values["id"]))
         created = values.get("created")
-        if created is not None and bytes(created).isdigit() and bytes(created) != b"0":
+        if created is not None and _A_TIME.fullmatch(bytes(created)):
             self.identity["created"] = msgspec.Raw(bytes(created))
         self.identity_said = tuple((key, bytes(value)) for key, value in self.identity.items())
 

@@ -1,0 +1,78 @@
+"""Damaged replies that once broke a rule: each was found by `fuzz/decoders.py` and has a name here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from counterfoil.config import Limits
+from counterfoil.core.event import Event
+from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
+from counterfoil.dialects.openai_chat import OPENAI_CHAT
+from counterfoil.dialects.openai_chat.relay import ChatRelay
+from counterfoil.exchange.meter import Meter
+from counterfoil.exchange.recorded import read_reply
+from counterfoil.exchange.reply import Reply
+from counterfoil.usage.usage import Bucket, Usage
+
+__all__: list[str] = []
+
+FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+FINAL = FinalUsage(Usage({Bucket.INPUT: 3, Bucket.OUTPUT: 1}))
+
+
+def relayed(stream: bytes) -> list[dict[str, Any]]:
+    """The JSON of what a chat client that asked for usage is written; [DONE] is left out."""
+    facts = ReplyFacts("ours", 1_700_000_000, "house-model", streamed=True, usage_asked=True)
+    relay, meter = ChatRelay(facts, Quirks()), Meter("attempt", 3)
+    reply = Reply(OPENAI_CHAT, meter, streamed=True, choices=1, quirks=Quirks(), limits=Limits())
+    out = b"".join(relay.carry(frame, events) for frame, events in [*reply.feed(stream), *reply.close()])
+    assert meter.failure is None
+    out += relay.close(FINAL)
+    blocks = [block.removeprefix(b"data: ") for block in out.split(b"\n\n") if block]
+    assert blocks.pop() == b"[DONE]"
+    return [msgspec.json.decode(block.decode("utf-8", "replace")) for block in blocks]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'data: {"choices":[{"index":0,"delta":{"\xee":1}}]}\n\n',
+        b'data: {"choices":[{"\xee":1,"delta":{}}]}\n\n',
+        b'data: {"\xee":1,"choices":[{"index":0,"delta":{}}]}\n\n',
+        b'data: {"id":"c","x_groq":{"\xee":1},"choices":[{"index":0,"delta":{}}]}\n\n',
+    ],
+    ids=["in a delta", "in a choice", "in the frame", "in x_groq"],
+)
+def test_a_frame_with_bytes_that_are_not_utf_8_is_mended_like_any_other(frame: bytes) -> None:
+    first, *_, last = relayed(frame + FINISH + DONE)
+    assert first["choices"][0]["delta"]["role"] == "assistant"
+    assert first["usage"] is None
+    assert last["choices"] == []
+    assert last["usage"]["total_tokens"] == 4
+
+
+def test_usage_in_a_frame_with_bytes_that_are_not_utf_8_is_not_told_twice() -> None:
+    usage = b'"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}'
+    frames = relayed(FINISH + b'data: {"choices":[],"\xee":1,' + usage + b"}\n\n" + DONE)
+    assert [frame["usage"] for frame in frames if frame["usage"]] == [frames[-1]["usage"]]
+
+
+def test_a_time_that_no_integer_holds_is_ours_instead() -> None:
+    frames = relayed(b'data: {"created":1' + b"0" * 300 + b',"choices":[{"index":0,"delta":{}}]}\n\n' + FINISH + DONE)
+    assert {frame["created"] for frame in frames} == {1_700_000_000}
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 7])
+def test_what_follows_the_end_mark_is_not_read_however_it_comes(pieces: int) -> None:
+    stream = FINISH + DONE + b'data: {"error":{"message":"late"}}\n\n' + b"data: }\n\n"
+    size = -(-len(stream) // pieces)
+    cut: Sequence[bytes] = [stream[start : start + size] for start in range(0, len(stream), size)]
+    read = read_reply(cut, OPENAI_CHAT, streamed=True)
+    whole = read_reply([FINISH + DONE], OPENAI_CHAT, streamed=True)
+    seen: tuple[Event, ...] = read.events
+    assert (seen, read.exit, read.failure) == (whole.events, whole.exit, None)
