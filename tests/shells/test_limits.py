@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.core.nesting import exceeds
+from counterfoil.ledger.entry import Exit
 from counterfoil.server.limits import Patience
-from counterfoil.testing import Playback, running
+from counterfoil.testing import Playback, chat_reply, running
 from tests.shells.gateway import HELLO, SECONDS, RunningGateway, gateway
+from tests.shells.test_client_gone import wait_until
 
 LIMITS = "retries: {attempts: 1}\nlimits: {body: 4096, headers: 8192, nesting: 20}"
 QUICK = Patience(head=0.3, body=0.3, linger=1.0, keep_alive=1, connections=8)
@@ -141,6 +143,32 @@ def test_headers_below_the_limit_pass_also_again_on_the_same_connection(served: 
                 assert more
                 seen += more
             assert seen.startswith(b"HTTP/1.1 200")
+
+
+def test_a_refused_head_behind_a_running_request_never_mixes_with_its_answer(
+    provider: Playback, served: RunningGateway
+) -> None:
+    body = json.dumps({"model": "m", "messages": HELLO, "stream": True}).encode()
+    provider.queue(chat_reply(text="one two three").stall_at(3))
+    with Raw(served) as client:
+        client.send(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
+        seen = b""
+        while b"two" not in seen:
+            seen += client.socket.recv(65536)
+        client.send(b"GET / HTTP/1.1\r\nx-long: " + b"y" * 40_000)
+        while more := client.socket.recv(65536):
+            seen += more
+    assert seen.count(b"HTTP/1.1") == 1
+    assert b"431" not in seen.partition(b"\r\n\r\n")[2]
+    wait_until(lambda: not served.gateway.driver.open_exchanges, "the exchange never ended")
+    assert served.entry().exit is Exit.CLIENT_GONE
+
+
+def test_a_wish_for_another_protocol_is_ignored(served: RunningGateway) -> None:
+    body = json.dumps({"model": "m", "messages": HELLO}).encode()
+    answer = served.post(body, connection="Upgrade, HTTP2-Settings", upgrade="h2c", http2_settings="AAMAAABk")
+    assert answer.status == 200
+    assert served.call("GET", "/health/live", None, {"connection": "upgrade", "upgrade": "websocket"}).status == 200
 
 
 def test_headers_that_come_too_slowly_are_not_waited_for(served: RunningGateway) -> None:

@@ -153,8 +153,9 @@ def test_a_client_that_never_ends_its_body_does_not_hold_up_the_end(tmp_path: Pa
     ):
         client.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-            b"content-length: 100\r\n\r\n{"
+            b"content-length: 100\r\nexpect: 100-continue\r\n\r\n{"
         )
+        assert client.recv(1000).startswith(b"HTTP/1.1 100"), "the body is being read"
         served.signal(signal.SIGTERM)
         wait_until(lambda: not listens(served.port), "it still takes connections")
         served.signal(signal.SIGTERM)

@@ -135,7 +135,7 @@ class Gateway:
         if failure.status == 401:
             more["www-authenticate"] = "Bearer"
         body = dialect.write_failure(failure)
-        if failure.status in (408, 413):
+        if failure.status == 413:
             await refuse_body(request, failure.status, body, more, self.patience.linger)
         else:
             await respond(request.send, failure.status, body, headers=more)

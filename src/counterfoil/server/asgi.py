@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -31,6 +31,9 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+
+_CONTROL: Final = bytes((*range(32), 127))
 
 
 class Gone(Exception):
@@ -69,7 +72,7 @@ class AsgiClient:
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         """Keep the head for the first bytes."""
         self.status = status
-        self._head = [(name.encode("latin-1"), _value(value)) for name, value in headers.items()]
+        self._head = [(name.encode(), _value(value)) for name, value in headers.items()]
 
     async def send(self, data: bytes, *, last: bool) -> None:
         """Hand bytes over; waits while the client is slow."""
@@ -100,8 +103,8 @@ async def respond(
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def read_body(request: Request, limit: int, pause: float) -> bytes:
-    """The whole body, which may pause for `pause` seconds. Raises CounterfoilError (400, 408, 413, 415) and Gone."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises CounterfoilError (413, 415) and Gone."""
     announced = request.headers.get(b"content-length")
     if announced is not None and announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
@@ -110,11 +113,7 @@ async def read_body(request: Request, limit: int, pause: float) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
-        try:
-            async with asyncio.timeout(pause):
-                message = await request.receive()
-        except TimeoutError:
-            raise _refused(408, FailureKind.TIMED_OUT, f"No more of the body came for {pause:g} s.") from None
+        message = await request.receive()  # how long that may take is for the protocol to say
         if message["type"] == "http.disconnect":
             raise Gone
         part = message.get("body", b"")
@@ -151,7 +150,9 @@ async def refuse_body(request: Request, status: int, body: bytes, headers: Mappi
 
 def _value(text: str) -> bytes:
     """A header's value; names of fields and models can hold anything."""
-    return text.encode("ascii", "backslashreplace").translate(None, b"\r\n\0")
+    if text.isascii() and text.isprintable():
+        return text.encode()
+    return text.encode("ascii", "backslashreplace").translate(None, _CONTROL)
 
 
 def _too_large(limit: int) -> CounterfoilError:

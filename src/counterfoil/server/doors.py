@@ -47,7 +47,7 @@ async def answer_call(gateway: Gateway, state: State, request: Request, dialect:
         )
     limits = state.config.limits
     tags = _tags(request.header(b"x-counterfoil-tags"))
-    body = await read_body(request, limits.body, gateway.patience.body)
+    body = await read_body(request, limits.body)
     if exceeds(body, limits.nesting):
         raise RequestError(
             f"The request is nested deeper than {limits.nesting}. The gateway's `limits.nesting` sets this.",

@@ -7,8 +7,9 @@ Rule 2: nothing here runs per chunk of a reply.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httptools
 from uvicorn.config import Config as UvicornConfig
@@ -21,6 +22,12 @@ from counterfoil.server.limits import Patience
 
 __all__ = ["Protocol", "protocol_class"]
 
+_Awaited = Literal["head", "body", "nothing"]
+"""What of a request is yet to come."""
+_UPGRADE: Final = re.compile(rb"\r\nUpgrade:", re.IGNORECASE)
+_IGNORED: Final = b"\r\nX-grade:"
+"""As long as what it stands for. The wish for another protocol is ignored, as HTTP allows: Java's client asks for h2c
+with every request, and the parser would take the request's body for the other protocol."""
 _PER_HEADER: Final = 4
 """Bytes of a header line beside its name and value: `: ` and the line's end."""
 
@@ -44,7 +51,7 @@ class Protocol(HttpToolsProtocol):
         """Bytes of the head being read, as far as they were parsed."""
         self._unparsed = 0
         """Bytes since the parser last finished something: a header that never ends is only seen here."""
-        self._in_head = True
+        self._awaited: _Awaited = "head"
         self._refused = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -55,7 +62,7 @@ class Protocol(HttpToolsProtocol):
         elif len(self.connections) > self.patience.connections:
             self._refuse(_failure(503, FailureKind.OVERLOADED, Fault.GATEWAY, "The gateway has too many connections."))
         else:
-            self._timer = self.loop.call_later(self.patience.head, self._head_timed_out)
+            self._start_timer(self.patience.head)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -66,6 +73,8 @@ class Protocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._unparsed += len(data)
+        if self._awaited != "body" and b"pgrade:" in data:
+            data = _UPGRADE.sub(_IGNORED, data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -77,13 +86,16 @@ class Protocol(HttpToolsProtocol):
             return
         if self._unparsed > self._limit or self._head > self._limit:
             self._refuse_head()
-        elif self._in_head and self._timer is None and self._unparsed:
-            self._timer = self.loop.call_later(self.patience.head, self._head_timed_out)
+        elif self._awaited == "head" and self._timer is None:
+            self._start_timer(self.patience.head)
+        elif self._awaited == "body":
+            self._stop_timer()
+            self._start_timer(self.patience.body)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head = 0
-        self._in_head = True
+        self._awaited = "head"
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -96,12 +108,12 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
-        self._in_head = False
         self._unparsed = 0
         if self._head > self._limit:
             self._refuse_head()
         if not self._refused:
             super().on_headers_complete()
+            self._awaited = "body"
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
@@ -109,6 +121,8 @@ class Protocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._stop_timer()
+        self._awaited = "nothing"
         self._unparsed = 0
         if not self._refused:
             super().on_message_complete()
@@ -127,16 +141,20 @@ class Protocol(HttpToolsProtocol):
             )
         )
 
-    def _head_timed_out(self) -> None:
+    def _timed_out(self) -> None:
         self._timer = None
-        self._refuse(
-            _failure(
-                408,
-                FailureKind.TIMED_OUT,
-                Fault.CLIENT,
-                f"The request's headers did not come within {self.patience.head:g} s.",
-            )
-        )
+        if self._awaited == "body" and self.cycle.response_started:
+            self.transport.close()  # it was answered already, and its rest is not wanted
+            return
+        message = {
+            "head": f"The request's headers did not come within {self.patience.head:g} s.",
+            "body": f"No more of the request's body came for {self.patience.body:g} s.",
+            "nothing": "",
+        }[self._awaited]
+        self._refuse(_failure(408, FailureKind.TIMED_OUT, Fault.CLIENT, message))
+
+    def _start_timer(self, seconds: float) -> None:
+        self._timer = self.loop.call_later(seconds, self._timed_out)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -144,24 +162,35 @@ class Protocol(HttpToolsProtocol):
             self._timer = None
 
     def _refuse(self, failure: Failure) -> None:
-        """Answer without a request, unless a reply to an earlier one is on its way, and hang up."""
+        """Answer without a request, unless another one's answer is due before, and hang up."""
         self._refused = True
         self._stop_timer()
-        idle = self.cycle is None or self.cycle.response_complete or not self.cycle.response_started
-        if idle and not self.transport.is_closing():
-            body = OPENAI_CHAT.write_failure(failure)
-            head = [STATUS_LINE[failure.status]]
-            head += [b"%s: %s\r\n" % pair for pair in self.server_state.default_headers]
-            head.append(
-                b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-            )
-            self.transport.write(b"".join([*head, body]))
-            if self.transport.can_write_eof():
-                # What still comes is thrown away: closing on unread bytes resets the connection and loses the answer.
-                self.transport.write_eof()
-                self._timer = self.loop.call_later(self.patience.linger, self.transport.close)
-                return
-        self.transport.close()
+        if self.transport.is_closing():
+            return
+        if not self._answerable():
+            self.transport.close()
+            return
+        body = OPENAI_CHAT.write_failure(failure)
+        head = [STATUS_LINE[failure.status]]
+        head += [b"%s: %s\r\n" % pair for pair in self.server_state.default_headers]
+        head.append(b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body))
+        self.transport.write(b"".join([*head, body]))
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # whoever waits for the rest of this body waits no longer
+            self.cycle.message_event.set()
+        if self.transport.can_write_eof():
+            # What still comes is thrown away: closing on unread bytes resets the connection and loses the answer.
+            self.transport.write_eof()
+            self._timer = self.loop.call_later(self.patience.linger, self.transport.close)
+        else:
+            self.transport.close()
+
+    def _answerable(self) -> bool:
+        """Whether the next bytes the client reads are the answer to what was just refused."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return self._awaited == "body" and not self.pipeline and not cycle.response_started
 
 
 def protocol_class(head_limit: Callable[[], int], patience: Patience) -> type[Protocol]:

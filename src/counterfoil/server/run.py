@@ -127,13 +127,14 @@ class Service:
             self._state(self._setup), driver, metrics, patience=self._patience, loader=self._reload
         )
         server = self._server = _Server(gateway, self._patience)
-        try:
-            with self._signals(server) if signals else contextlib.nullcontext():
+        # Signals are ours until the books are shut: one more must not end the process before.
+        with self._signals(server) if signals else contextlib.nullcontext():
+            try:
                 await server.run_on(self._sockets, config.listen.drain, on_ready)
-        finally:
-            await driver.close()
-            await engine.close()
-            whole = await asyncio.to_thread(books.shut, _FLUSH)
+            finally:
+                await driver.close()
+                await engine.close()
+                whole = await asyncio.to_thread(books.shut, _FLUSH)
         if not whole:
             _log.warning("the database did not take every entry in time; the next start takes them from the journal")
         return 0
