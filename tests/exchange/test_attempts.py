@@ -76,18 +76,30 @@ def test_a_cut_before_the_first_byte_is_tried_again_elsewhere() -> None:
 def test_a_server_that_refuses_stream_options_is_asked_once_without_and_remembered() -> None:
     body = b'{"error":{"message":"Unrecognized field: stream_options","type":"invalid_request_error"}}'
     learned: set[str] = set()
+    unknown = deployment(known=False)
     world = World(refused(400, body), played(REPLY), learned=learned)
-    world.run(call())
+    world.run(call(unknown))
     check_books(world.log)
     assert [entry.exit for entry in world.entries] == [Exit.REJECTED, Exit.COMPLETED]
     first, second = (post for post in world.all(Post) if isinstance(post, Post))
     assert b"include_usage" in first.body
     assert b"stream_options" not in second.body
     later = World(played(REPLY), learned=learned)
-    later.run(call())
+    later.run(call(unknown))
     (post,) = later.all(Post)
     assert isinstance(post, Post)
     assert b"stream_options" not in post.body
+
+
+def test_a_described_provider_that_refuses_a_clients_own_stream_options_is_still_asked_for_usage() -> None:
+    body = b'{"error":{"message":"Unknown parameter: stream_options.x","type":"invalid_request_error"}}'
+    learned: set[str] = set()
+    world = World(refused(400, body), learned=learned)
+    world.run(call(stream_options={"x": 1}))
+    check_books(world.log)
+    assert [entry.exit for entry in world.entries] == [Exit.REJECTED]
+    assert world.status == 400
+    assert not learned
 
 
 def test_usage_is_always_asked_of_the_provider_and_shown_only_when_the_client_asked() -> None:

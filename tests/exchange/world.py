@@ -81,6 +81,7 @@ def deployment(
     quirks: Quirks | None = None,
     drop: bool = False,
     timeouts: Timeouts | None = None,
+    known: bool = True,
 ) -> Deployment:
     """Something callable in this world."""
     return Deployment(
@@ -92,6 +93,7 @@ def deployment(
         quirks=quirks or Quirks(default_max_tokens=4096),
         timeouts=timeouts or Timeouts(),
         drop=drop,
+        known=known,
     )
 
 

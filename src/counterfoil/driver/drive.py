@@ -35,7 +35,7 @@ from counterfoil.exchange.command import (
 from counterfoil.exchange.exchange import exchange
 from counterfoil.exchange.meter import Meter
 from counterfoil.ledger.entry import Exit
-from counterfoil.ledger.store import Books, BooksUnavailable
+from counterfoil.ledger.store import Books
 from counterfoil.providers.auth import auth_headers
 from counterfoil.providers.provider import EMBEDDED
 from counterfoil.transport.http import Broken, Cut, Transport, Unreachable, Upstream
@@ -109,16 +109,17 @@ class Driver:
         if self._ticker is None:
             self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
         if self._closing:
-            run.interrupt(Exit.SHUTDOWN)
+            run.interrupt_first(Exit.SHUTDOWN)
 
     def _leave(self, run: Run) -> None:
         self._running.discard(run)
 
     def _tick(self) -> None:
+        # First of all: whatever a run does, the deadlines of the others must go on.
+        self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick) if self._running else None
         now = time.monotonic()
         for run in tuple(self._running):
             run.tick(now)
-        self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick) if self._running else None
 
 
 class Run:
@@ -139,11 +140,14 @@ class Run:
         self._deadline: float | None = None
         self._task: asyncio.Task[object] | None = None
         self._interruption: Interrupted | None = None
+        self._asked = 0
+        """How often others have asked the task to stop: theirs to take back."""
         self._cancelled = False
 
     async def wait(self) -> Outcome:
         """Drive the exchange to its end. If the surrounding task is cancelled, the entry is closed first."""
         self._task = asyncio.current_task()
+        self._asked = 0 if self._task is None else self._task.cancelling()
         self._driver._enter(self)  # noqa: SLF001
         try:
             return await self._drive()
@@ -156,10 +160,22 @@ class Run:
                 raise asyncio.CancelledError
 
     def interrupt(self, exit_: Exit, detail: str = "") -> None:
-        """Interrupt what the exchange waits for. The first interruption that nobody has answered yet stands."""
-        if self._task is not None and self._interruption is None:
+        """Interrupt what the exchange waits for. Call from outside its task.
+
+        The first interruption that nobody has answered yet stands, but for a time-out: another attempt may follow one,
+        so it must not hide that the client has gone or that the gateway ends.
+        """
+        if self._task is None:
+            return
+        if self._interruption is None:
             self._interruption = Interrupted(exit_, detail)
             self._task.cancel()
+        elif self._interruption.exit is Exit.TIMED_OUT:
+            self._interruption = Interrupted(exit_, detail)
+
+    def interrupt_first(self, exit_: Exit) -> None:
+        """Interrupt the exchange at its first wait. Call from its own task, where a cancellation would hit later."""
+        self._interruption = Interrupted(exit_)
 
     def tick(self, now: float) -> None:
         """Look at the deadline and the progress."""
@@ -179,7 +195,7 @@ class Run:
             while True:
                 try:
                     answer = await self._carry_out(command)
-                except BooksUnavailable as error:
+                except Exception as error:  # noqa: BLE001 - the exchange closes its entry whatever fails
                     command = steps.throw(error)
                 else:
                     command = steps.send(answer)
@@ -221,15 +237,12 @@ class Run:
         try:
             await self._client.start(status, headers)
         except asyncio.CancelledError:  # the next interruptible command answers it
-            if self._interruption is None:
-                self._cancelled = True
-                self._interruption = Interrupted(Exit.SHUTDOWN, _CANCELLED)
-            if self._task is not None:
-                self._task.uncancel()
+            self._interruption = self._take_interruption()
 
     async def _interruptible(self, command: Post | Read | Deliver | Wait) -> Answer:
         if self._interruption is not None:
-            return self._answer_interruption(pending=False)
+            interruption, self._interruption = self._interruption, None
+            return interruption
         try:
             match command:
                 case Read():
@@ -243,17 +256,20 @@ class Run:
                     await asyncio.sleep(seconds)
                     return None
         except asyncio.CancelledError:
-            return self._answer_interruption()
+            return self._take_interruption()
 
-    def _answer_interruption(self, *, pending: bool = True) -> Interrupted:
-        """Turn a cancellation into an answer. One that nobody here asked for is honoured once the books are closed."""
+    def _take_interruption(self) -> Interrupted:
+        """Turn a cancellation into an answer. One from outside is honoured once the books are closed."""
         interruption, self._interruption = self._interruption, None
-        if pending and self._task is not None:
-            self._task.uncancel()
-        if interruption is None:
-            self._cancelled = True
+        task = self._task
+        if task is None:
+            raise asyncio.CancelledError
+        others = task.cancelling() > 0 if interruption is None else task.uncancel() > self._asked
+        if others:
+            self._asked, self._cancelled = task.cancelling(), True
             return Interrupted(Exit.SHUTDOWN, _CANCELLED)
-        return interruption
+        # Without either nobody stopped this task: what it waited for was cancelled under it.
+        return interruption or Interrupted(Exit.LOST, "the call was dropped")
 
     async def _read(self) -> bytes | Interrupted:
         if self._upstream is None:

@@ -37,7 +37,7 @@ from counterfoil.exchange.command import (
     Start,
 )
 from counterfoil.exchange.crossing import Crossing
-from counterfoil.exchange.ending import CUT, DEFECT, NO_USAGE, failure_of, redirected, web_page
+from counterfoil.exchange.ending import CUT, DEFECT, NO_USAGE, bad_reply, failure_of, redirected, web_page
 from counterfoil.exchange.meter import Meter
 from counterfoil.exchange.reply import Reply, Step, is_streamed, is_web_page
 from counterfoil.exchange.route import Deployment
@@ -72,27 +72,10 @@ def attempt(call: Call, deployment: Deployment, context: Context) -> Generator[C
     request = _request(call, deployment, quirks)
     running = _Running(call, deployment, quirks, context, request.dropped)
     yield Open(running.opening, running.meter)
-    answer = yield Post(
-        deployment,
-        deployment.dialect.path(deployment.model, call.peek.streamed),
-        request.body,
-        call.peek.streamed,
-        deployment.timeouts.connect,
-        running.began + deployment.timeouts.first_byte,
-    )
-    if isinstance(answer, Interrupted):
-        return (yield from running.give_up(answer))
-    assert isinstance(answer, Head)  # noqa: S101 - what a driver answers a Post with
-    if answer.status >= 300:
-        return (yield from running.rejected(answer))
-    failure = running.expect(answer)
-    if failure is not None:
-        return (yield from running.unreadable(failure))
     try:
-        interruption = yield from running.follow()
+        return (yield from running.walk(request.body))
     except Exception as error:  # noqa: BLE001 - a defect of ours must not leave an entry open
         return (yield from running.defect(error))
-    return (yield from running.end(interruption))
 
 
 def _request(call: Call, deployment: Deployment, quirks: Quirks) -> WrittenRequest:
@@ -119,6 +102,7 @@ class _Running:
         self._ended_at: float | None = None
         self._gone_at: float | None = None
         self._begun = False
+        self._closed: Entry | None = None
         self._status: int | None = None
         self._headers: dict[str, str] = {"x-counterfoil-exchange": call.exchange}
         if dropped:
@@ -147,13 +131,35 @@ class _Running:
         self.meter = Meter(self.opening.attempt, call.input_estimate)
         self._headers["x-counterfoil-attempt"] = self.opening.attempt
 
+    def walk(self, body: bytes) -> Generator[Command, Answer, Attempted]:
+        """From the call to the entry."""
+        deployment, streamed = self._deployment, self._call.peek.streamed
+        answer = yield Post(
+            deployment,
+            deployment.dialect.path(deployment.model, streamed),
+            body,
+            streamed,
+            self._timeouts.connect,
+            self.began + min(self._timeouts.first_byte, self._timeouts.total),
+        )
+        if isinstance(answer, Interrupted):
+            return (yield from self.give_up(answer))
+        assert isinstance(answer, Head)  # noqa: S101 - what a driver answers a Post with
+        if answer.status >= 300:
+            return (yield from self.rejected(answer))
+        failure = self.expect(answer)
+        if failure is not None:
+            return (yield from self.unreadable(failure))
+        return (yield from self.end((yield from self.follow())))
+
     # ---- the head
 
     def rejected(self, head: Head) -> Generator[Command, Answer, Attempted]:
         """The provider answered an error status, or a redirect, which is never followed."""
         self._status = head.status
         body = b""
-        deadline = self._context.clock() + ERROR_SECONDS
+        answer: Answer = None
+        deadline = min(self._context.clock() + ERROR_SECONDS, self.began + self._timeouts.total)
         while len(body) < ERROR_BODY:
             answer = yield Read(deadline)
             if not isinstance(answer, bytes) or not answer:
@@ -164,10 +170,16 @@ class _Running:
             failure = redirected(head.status)
         else:
             failure = self._deployment.dialect.read_failure(head.status, head.headers, body[:ERROR_BODY])
-        self.meter.provider_id = head.headers.get("request-id") or head.headers.get("x-request-id")
-        entry = self._entry(Exit.REJECTED, detail=failure.kind.value)
-        yield Close(entry)
-        refused = head.status in (400, 422) and self._quirks.stream_options and b"stream_options" in body
+        self.meter.identify(head.headers.get("request-id") or head.headers.get("x-request-id"))
+        entry = yield from self._close(self._entry(Exit.REJECTED, detail=failure.kind.value))
+        if isinstance(answer, Interrupted):
+            if answer.exit is Exit.CLIENT_GONE:
+                return Attempted(entry, begun=True)
+            if answer.exit is Exit.SHUTDOWN:
+                return Attempted(entry, failure_of(answer))
+        # A server that is described refuses them only where the client's own are wrong.
+        unknown = not self._deployment.known and self._quirks.stream_options
+        refused = unknown and head.status in (400, 422) and b"stream_options" in body
         return Attempted(entry, failure, refused_stream_options=refused)
 
     def expect(self, head: Head) -> Failure | None:
@@ -176,6 +188,10 @@ class _Running:
         call, dialect = self._call, self._deployment.dialect
         if is_web_page(head.headers):
             return web_page(head.status)
+        if head.status < 200:
+            return bad_reply(f"The provider answered with status {head.status}, which announces no reply.")
+        if head.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+            return bad_reply("The provider compressed its reply, which it was asked not to do.")
         streamed = is_streamed(head.headers, dialect, asked=call.peek.streamed)
         self._reply = Reply(
             dialect,
@@ -198,13 +214,13 @@ class _Running:
             self._writer = dialect.relay(facts, self._quirks)
         else:
             self._writer = Crossing(call.dialect.encoder(facts))
+            self._reply.bound(self._context.limits.reply)  # an encoder may have to keep all of it
         return None
 
     def unreadable(self, failure: Failure) -> Generator[Command, Answer, Attempted]:
         """The provider answered 200 with something that is not a reply."""
         yield Abort()
-        entry = self._entry(Exit.FAILED, detail=failure.kind.value)
-        yield Close(entry)
+        entry = yield from self._close(self._entry(Exit.FAILED, detail=failure.kind.value))
         return Attempted(entry, failure)
 
     # ---- the reply
@@ -254,6 +270,7 @@ class _Running:
             self._begun = True
             yield Start(200, self._reply_headers())
         answer = yield Deliver(data, self.began + self._timeouts.total)
+        self._quiet_since = self._context.clock()  # the provider owes nothing for the time a client was slow
         return answer if isinstance(answer, Interrupted) else None
 
     def _goes_on(self, interruption: Interrupted) -> bool:
@@ -288,7 +305,7 @@ class _Running:
         entry = self._entry(Exit.COMPLETED, ended=True)
         final, failure = self._final(entry)
         last = self._writer.fail(failure) if failure is not None else self._writer.close(final)
-        yield Close(entry)
+        yield from self._close(entry)
         if self._gone_at is not None:
             return Attempted(entry, begun=True)
         if failure is not None and not self._begun:
@@ -300,6 +317,8 @@ class _Running:
 
     def defect(self, error: Exception) -> Generator[Command, Answer, Attempted]:
         """Our own code failed: the books are closed all the same."""
+        if self._closed is not None:  # what failed came after it
+            return Attempted(self._closed, begun=True, defect=error)
         result = yield from self._failed(Exit.FAILED, DEFECT)
         return msgspec.structs.replace(result, defect=error)
 
@@ -311,13 +330,17 @@ class _Running:
     def _failed(self, exit_: Exit, failure: Failure, detail: str = "") -> Generator[Command, Answer, Attempted]:
         yield Abort()
         ended = self._ended_at is not None
-        entry = self._entry(exit_, ended=ended, detail=detail or failure.kind.value)
-        yield Close(entry)
-        if exit_ is Exit.CLIENT_GONE:
+        entry = yield from self._close(self._entry(exit_, ended=ended, detail=detail or failure.kind.value))
+        if exit_ is Exit.CLIENT_GONE or self._gone_at is not None:
             return Attempted(entry, begun=True)
         if self._begun:
             yield Deliver(self._writer.fail(failure), self.began + self._timeouts.total, last=True)
         return Attempted(entry, failure, begun=self._begun)
+
+    def _close(self, entry: Entry) -> Generator[Command, Answer, Entry]:
+        self._closed = entry
+        yield Close(entry)
+        return entry
 
     def _final(self, entry: Entry) -> tuple[FinalUsage, Failure | None]:
         """What the client is told of usage, or the failure an operator asked for when nobody reported any."""

@@ -6,12 +6,14 @@ Rule 2: no new attempt after the client has received a byte of the reply.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 
 from counterfoil.core.error import Failure, FailureKind, Fault, RequestError
 from counterfoil.exchange.attempt import Attempted, attempt
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import Answer, Command, Deliver, Interrupted, Outcome, Start, Steps, Wait
+from counterfoil.exchange.ending import failure_of
 from counterfoil.exchange.retry import Plan, judge
 from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.entry import Exit
@@ -30,8 +32,11 @@ def exchange(call: Call, context: Context) -> Steps:
         made = 0
         plan = Plan("retry")
         while plan.verdict == "retry":
-            if plan.wait and isinstance((yield Wait(plan.wait)), Interrupted):
-                return _outcome(made_so_far, None)
+            if plan.wait and isinstance(interruption := (yield Wait(plan.wait)), Interrupted):
+                if interruption.exit is Exit.CLIENT_GONE:
+                    return _outcome(made_so_far, None)
+                failure, plan = failure_of(interruption), _STOP
+                continue
             made += 1
             try:
                 result = yield from attempt(call, deployment, context)
@@ -63,7 +68,7 @@ def _outcome(made: list[Attempted], failure: Failure | None) -> Outcome:
 
 def _after(result: Attempted, deployment: Deployment, made: int, call: Call, context: Context) -> tuple[int, Plan]:
     """What follows a failed attempt: how many count as made, and the plan."""
-    if result.failure is None or result.begun or result.entry.exit is Exit.SHUTDOWN:
+    if result.failure is None or result.begun:
         return made, _STOP
     if result.refused_stream_options and deployment.base_url not in context.learned:
         context.learned.add(deployment.base_url)
@@ -75,6 +80,6 @@ def answer_failure(call: Call, context: Context, failure: Failure) -> Generator[
     """Tell the client, in its dialect, what went wrong and whose fault it was."""
     headers = {"content-type": "application/json", "x-counterfoil-exchange": call.exchange}
     if failure.retry_after is not None:
-        headers["retry-after"] = f"{failure.retry_after:g}"
+        headers["retry-after"] = str(math.ceil(failure.retry_after))  # whole seconds (RFC 9110, 10.2.3)
     yield Start(failure.status, headers)
     yield Deliver(call.dialect.write_failure(failure), context.clock() + 30.0, last=True)

@@ -7,6 +7,7 @@ never content.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from counterfoil.core.error import Failure
 from counterfoil.core.estimate import TOOL_CALL_TOKENS, Tally
@@ -30,7 +31,10 @@ from counterfoil.ledger.entry import Progress
 from counterfoil.usage.reading import NO_READING, Counter, Reading
 from counterfoil.usage.settle import Convention, Delivered, Settlement, settle
 
-__all__ = ["Meter"]
+__all__ = ["LONGEST_ID", "Meter"]
+
+LONGEST_ID: Final = 256
+"""Characters of a provider's id that are kept: an entry has to fit into a journal record."""
 
 
 class Meter:
@@ -84,13 +88,18 @@ class Meter:
                     if report.counts.get(Counter.OUTPUT) is not None and Counter.OUTPUT not in report.provisional:
                         self._at_report = self._seen
                 case ReplyStarted(id=reply_id):
-                    self.provider_id = reply_id or self.provider_id
+                    self.identify(reply_id)
                 case RedactedReasoningGiven():
                     self._hidden = True
                 case ReplyFailed(failure=failure):
                     self.failure = failure
                 case ReasoningSigned() | LogprobsGiven() | OpaqueGiven() | ChoiceFinished():
                     pass
+
+    def identify(self, provider_id: str | None) -> None:
+        """Keep the provider's own id of the reply or the request, as far as an id goes."""
+        if provider_id:
+            self.provider_id = provider_id[:LONGEST_ID]
 
     @property
     def delivered(self) -> Delivered:

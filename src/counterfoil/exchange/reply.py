@@ -49,6 +49,11 @@ class Reply:
         self._streamed = streamed
         self._framing: Framing = dialect.framing(limits.frame) if streamed else WholeFraming(limits.reply)
         self._decoder: Decoder = dialect.decoder(streamed, choices, quirks)
+        self._left: int | None = None
+
+    def bound(self, limit: int) -> None:
+        """Take no more than `limit` bytes of a stream. A whole reply always has its limit."""
+        self._left = limit
 
     @property
     def ended(self) -> bool:
@@ -62,6 +67,11 @@ class Reply:
 
     def feed(self, data: bytes) -> list[Step]:
         """The frames completed by `data`, with their events. What follows the end mark is not looked at."""
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                self._meter.failure = bad_reply("The provider sent more than a reply may hold.")
+                return []
         try:
             frames = self._framing.feed(data)
         except FrameTooLarge as error:

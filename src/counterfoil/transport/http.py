@@ -9,6 +9,7 @@ Rule 3: a connection goes back to the pool only after its reply was read to the 
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -20,9 +21,11 @@ __all__ = ["AiohttpTransport", "Broken", "Cut", "Transport", "Unreachable", "Ups
 POOL: Final = 10_000
 """Connections open at once, over all providers."""
 KEEP_ALIVE: Final = 15.0
-"""Seconds an idle connection is kept: less than the shortest idle time-out of common servers."""
+"""Seconds an idle connection is kept. That a server closed it sooner is noticed, but for the moment on the wire."""
 DRAIN_SECONDS: Final = 1.0
 DRAIN_BYTES: Final = 64 * 1024
+PROXIES_KEPT: Final = 1024
+"""Hosts whose proxy is remembered."""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -74,21 +77,22 @@ class AiohttpTransport:
     """HTTP/1.1 over a keep-alive pool. Use from one event loop."""
 
     def __init__(self) -> None:
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[tuple[str, str, int | None], str | None] = {}
         self._draining: set[asyncio.Task[None]] = set()
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, query: Mapping[str, str]
     ) -> Upstream:
-        target = URL(url)
-        if query:
-            target = target.update_query(query)
-        session = self._session(proxied=target.host not in LOOPBACK)
         try:
-            response = await session.post(
+            target = URL(url)
+            if query:
+                target = target.update_query(query)
+            response = await self._opened().post(
                 target,
                 data=body,
-                headers=headers,
+                headers={"accept-encoding": "identity", **headers},
+                proxy=self._proxy(target),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect),
             )
@@ -106,22 +110,41 @@ class AiohttpTransport:
             raise Cut("the provider hung up without an answer") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Broken("the connection broke") from error
+        except ValueError as error:  # what cannot be sent: a line end in a header, a proxy that is no address
+            raise Unreachable("the base_url, a header or the proxy of this provider cannot be used") from error
         return _Response(response, self._draining)
 
     async def close(self) -> None:
         """Drop every connection."""
-        for task in self._draining:
+        draining = tuple(self._draining)
+        for task in draining:
             task.cancel()
-        for session in self._sessions.values():
+        await asyncio.gather(*draining, return_exceptions=True)
+        session, self._session = self._session, None
+        if session is not None:
             await session.close()
-        self._sessions.clear()
 
-    def _session(self, *, proxied: bool) -> aiohttp.ClientSession:
-        session = self._sessions.get(proxied)
+    def _proxy(self, target: URL) -> str | None:
+        """What the usual proxy variables say of this address. Never a proxy for this machine.
+
+        aiohttp's own way to ask them (`trust_env`) also reads `~/.netrc`, once a request, and adds what it finds there.
+        """
+        host, key = target.host or "", (target.scheme, target.host or "", target.port)
+        if host in LOOPBACK:
+            return None
+        if key not in self._proxies:
+            if len(self._proxies) >= PROXIES_KEPT:
+                self._proxies.clear()
+            bypassed = urllib.request.proxy_bypass(f"{host}:{target.port}" if target.port else host)
+            proxy = None if bypassed else urllib.request.getproxies().get(target.scheme)
+            self._proxies[key] = f"http://{proxy}" if proxy and "://" not in proxy else proxy
+        return self._proxies[key]
+
+    def _opened(self) -> aiohttp.ClientSession:
+        session = self._session
         if session is None:
-            session = self._sessions[proxied] = aiohttp.ClientSession(
+            session = self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=POOL, keepalive_timeout=KEEP_ALIVE),
-                trust_env=proxied,  # the usual proxy variables, never for this machine
                 auto_decompress=False,
                 skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),
                 cookie_jar=aiohttp.DummyCookieJar(),
