@@ -23,7 +23,7 @@ from typing import Any
 from uvicorn.loops.auto import auto_loop_factory
 
 from counterfoil.ledger.entry import Entry
-from counterfoil.server.app import Gateway
+from counterfoil.server.gateway import Gateway
 from counterfoil.server.limits import Patience
 from counterfoil.server.run import Service, serve
 from counterfoil.server.setup import load_setup

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.ledger.entry import Exit
+from counterfoil.ledger.entry import Exit, Opening
+from counterfoil.ledger.store import BooksUnavailable
 from counterfoil.testing import (
     Answer,
     ChatReply,
@@ -152,6 +153,31 @@ def test_a_reset_in_the_middle_of_a_stream_is_told_too(provider: Playback, serve
     assert "error" in json.loads(reply.frames[-1])
     # aiohttp does not always tell a reset from an early end; neither is ever taken for a whole reply.
     assert served.entry().exit in (Exit.LOST, Exit.TRUNCATED)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_reply_beyond_its_limit_is_a_bad_gateway(provider: Playback, tmp_path: Path, stream: bool) -> None:
+    limits = "retries: {attempts: 1}\nlimits: {frame: 4096, reply: 4096}"
+    with gateway(tmp_path, {"m": provider.base_url}, limits) as served:
+        provider.queue(chat_reply(text=("x" * 5000,), stream=stream))
+        answer = served.chat(stream=stream)
+        error = json.loads(answer.frames[-1])["error"] if answer.status == 200 else answer.error
+        assert (error["type"], error["fault"]) == ("api_error", "provider")
+        assert served.entry().exit is Exit.FAILED
+
+
+def test_books_that_cannot_be_written_stop_the_request_before_it_is_sent(
+    provider: Playback, served: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(opening: Opening) -> None:
+        raise BooksUnavailable("no space left on the device")
+
+    monkeypatch.setattr(served.books, "open", full)
+    before = len(provider.served)
+    answer = served.chat("my-model")
+    assert (answer.status, answer.error["fault"]) == (503, "gateway")
+    assert "no space left" in answer.error["message"]
+    assert len(provider.served) == before
 
 
 def test_another_content_type_does_not_keep_a_stream_from_being_read(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from counterfoil.ledger.entry import Exit
-from counterfoil.server.app import Gateway
+from counterfoil.server.app import Application
 from counterfoil.server.asgi import Message
 from counterfoil.server.ports import ListenFailed, PortTaken, bind
 from counterfoil.testing import ChatReply, chat_reply, running
@@ -120,17 +120,17 @@ def test_a_draining_gateway_is_not_ready_and_takes_nothing_new(tmp_path: Path) -
         served.service.stop()
         wait_until(lambda: served.gateway.draining, "it does not drain")
         # Its port is closed, so what it would answer on a connection it still has is asked for without one.
-        status, body = asyncio.run(ask(served.gateway, "GET", "/health/ready"))
+        status, body = asyncio.run(ask(Application(served.gateway), "GET", "/health/ready"))
         assert (status, body["reasons"], body["open_exchanges"]) == (503, ["shutting down"], 1)
-        status, body = asyncio.run(ask(served.gateway, "POST", "/v1/chat/completions"))
+        status, body = asyncio.run(ask(Application(served.gateway), "POST", "/v1/chat/completions"))
         assert (status, body["error"]["type"]) == (503, "service_unavailable_error")
-        assert asyncio.run(ask(served.gateway, "GET", "/health/live"))[0] == 200
+        assert asyncio.run(ask(Application(served.gateway), "GET", "/health/live"))[0] == 200
         provider.release("on")
         assert caller.told().frames[-1] == "[DONE]"
         assert served.stop() == 0
 
 
-async def ask(application: Gateway, method: str, path: str) -> tuple[int, Any]:
+async def ask(application: Application, method: str, path: str) -> tuple[int, Any]:
     """One request to the application itself."""
     sent: list[Message] = []
 

@@ -7,7 +7,6 @@ Rule 2: what changes the gateway is asked for from its own machine only.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,12 +14,9 @@ from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.dialects.dialect import Dialect
 from counterfoil.server.access import is_loopback
 from counterfoil.server.asgi import Request, respond
+from counterfoil.server.gateway import Gateway
 from counterfoil.server.metrics import CONTENT_TYPE
-from counterfoil.server.state import ReloadRefused
-
-if TYPE_CHECKING:
-    from counterfoil.server.app import Gateway
-    from counterfoil.server.state import State
+from counterfoil.server.state import ReloadRefused, State
 
 __all__ = ["live", "ready", "reload", "show_metrics"]
 

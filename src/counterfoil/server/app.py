@@ -7,7 +7,6 @@ Rule 3: whatever goes wrong is answered in a shape the client's library can read
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -17,22 +16,16 @@ import msgspec
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.dialects.dialect import Dialect
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
-from counterfoil.driver.drive import Driver
-from counterfoil.ledger.entry import Exit
 from counterfoil.server.admin import live, ready, reload, show_metrics
 from counterfoil.server.asgi import Gone, Receive, Request, Scope, Send, refuse_body, respond
 from counterfoil.server.doors import answer_call, list_models, log_defect, show_model
-from counterfoil.server.limits import Patience
-from counterfoil.server.metrics import Metrics
+from counterfoil.server.gateway import Gateway
 from counterfoil.server.pages import home
-from counterfoil.server.state import Names, ReloadRefused, State
+from counterfoil.server.state import State
 
-__all__ = ["DOORS", "Door", "Gateway", "Names", "ReloadRefused", "State"]
+__all__ = ["DOORS", "Application", "Door"]
 
-Handler = Callable[["Gateway", State, Request, Dialect], Awaitable[None]]
-Loader = Callable[["State"], tuple[State, tuple[str, ...]]]
-"""The state that is served by -> the one to serve by, and what needs a restart. Runs in a thread. Raises
-ReloadRefused."""
+Handler = Callable[[Gateway, State, Request, Dialect], Awaitable[None]]
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -68,31 +61,18 @@ _BELOW: Final = (("/v1/models/", _MODEL), ("/models/", _MODEL))
 """Paths that go on with a name."""
 
 
-class Gateway:
-    """The application. `state` is replaced whole; everything else lives as long as the process."""
+class Application:
+    """The ASGI application."""
 
-    def __init__(
-        self,
-        state: State,
-        driver: Driver,
-        metrics: Metrics,
-        *,
-        patience: Patience | None = None,
-        loader: Loader | None = None,
-    ) -> None:
-        self.state = state
-        self.driver = driver
-        self.metrics = metrics
-        self.patience = patience or Patience()
-        self.draining = False
-        self._loader = loader
-        self._reloading = asyncio.Lock()
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             raise ValueError("only HTTP is spoken here")
-        state = self.state
+        gateway = self._gateway
+        state = gateway.state
         request = Request(scope, dict(scope["headers"]), receive, send)
         door = DOORS.get(scope["path"]) or _below(scope["path"])
         try:
@@ -103,32 +83,19 @@ class Gateway:
             if handler is None:
                 await self._refuse(request, door.dialect, _wrong_method(method, door.allow), {"allow": door.allow})
                 return
-            await handler(self, state, request, door.dialect)
+            await handler(gateway, state, request, door.dialect)
         except CounterfoilError as error:
             await self._refuse(request, OPENAI_CHAT if door is None else door.dialect, error.failure)
         except Gone:
-            self.metrics.answered(None, 499)
+            self._gateway.metrics.answered(None, 499)
         except Exception as error:  # noqa: BLE001 - a defect of ours still gets an answer, and its place is logged
             log_defect(error, None)
             await self._refuse(request, OPENAI_CHAT if door is None else door.dialect, _DEFECT)
 
-    async def reload(self) -> tuple[str, ...]:
-        """Serve by a new configuration; returns what needs a restart. Raises ReloadRefused; then nothing changed."""
-        if self._loader is None:
-            raise ReloadRefused(("This gateway was started without a configuration that can be read again.",))
-        async with self._reloading:
-            self.state, notes = await asyncio.to_thread(self._loader, self.state)
-        self.metrics.know(self.state.config.models)
-        return notes
-
-    def interrupt(self) -> None:
-        """End every open exchange; their entries are closed as `shutdown`."""
-        self.driver.interrupt_all(Exit.SHUTDOWN)
-
     async def _refuse(
         self, request: Request, dialect: Dialect, failure: Failure, headers: Mapping[str, str] | None = None
     ) -> None:
-        self.metrics.answered(None, failure.status)
+        self._gateway.metrics.answered(None, failure.status)
         more = dict(headers or {})
         if failure.retry_after is not None:
             more["retry-after"] = f"{failure.retry_after:g}"
@@ -136,7 +103,7 @@ class Gateway:
             more["www-authenticate"] = "Bearer"
         body = dialect.write_failure(failure)
         if failure.status == 413:
-            await refuse_body(request, failure.status, body, more, self.patience.linger)
+            await refuse_body(request, failure.status, body, more, self._gateway.patience.linger)
         else:
             await respond(request.send, failure.status, body, headers=more)
 

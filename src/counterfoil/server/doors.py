@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -21,10 +21,8 @@ from counterfoil.driver.drive import Run, new_id
 from counterfoil.exchange.call import Call
 from counterfoil.ledger.entry import Exit
 from counterfoil.server.asgi import AsgiClient, Receive, Request, read_body, respond
-
-if TYPE_CHECKING:
-    from counterfoil.server.app import Gateway
-    from counterfoil.server.state import State
+from counterfoil.server.gateway import Gateway
+from counterfoil.server.state import State
 
 __all__ = ["answer_call", "list_models", "show_model"]
 

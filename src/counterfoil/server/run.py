@@ -30,7 +30,8 @@ from counterfoil.ledger.entry import Line, Opening
 from counterfoil.ledger.pricing import price_lines
 from counterfoil.local import Engine, LocalError
 from counterfoil.server.access import ListenRefused, access_rules, check_listen
-from counterfoil.server.app import Gateway
+from counterfoil.server.app import Application
+from counterfoil.server.gateway import Gateway
 from counterfoil.server.limits import Patience
 from counterfoil.server.metrics import Metrics
 from counterfoil.server.ports import bind
@@ -244,7 +245,7 @@ class _Server(uvicorn.Server):
         self._hurry = asyncio.Event()
         super().__init__(
             uvicorn.Config(
-                gateway,
+                Application(gateway),
                 http=protocol_class(lambda: gateway.state.config.limits.headers, patience),
                 ws="none",
                 lifespan="off",

@@ -8,16 +8,14 @@ from __future__ import annotations
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from counterfoil.dialects.dialect import Dialect
 from counterfoil.server.asgi import Request, respond
-
-if TYPE_CHECKING:
-    from counterfoil.server.app import Gateway
-    from counterfoil.server.state import State
+from counterfoil.server.gateway import Gateway
+from counterfoil.server.state import State
 
 __all__ = ["home"]
 

@@ -1,0 +1,55 @@
+"""What every request to one gateway shares: the state it serves by, the driver, the counts.
+
+Rule 1: `state` is replaced whole; everything else lives as long as the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from counterfoil.driver.drive import Driver
+from counterfoil.ledger.entry import Exit
+from counterfoil.server.limits import Patience
+from counterfoil.server.metrics import Metrics
+from counterfoil.server.state import ReloadRefused, State
+
+__all__ = ["Gateway", "Loader"]
+
+Loader = Callable[[State], tuple[State, tuple[str, ...]]]
+"""The state that is served by -> the one to serve by, and what needs a restart. Runs in a thread. Raises
+ReloadRefused."""
+
+
+class Gateway:
+    """One gateway. Use from one event loop."""
+
+    def __init__(
+        self,
+        state: State,
+        driver: Driver,
+        metrics: Metrics,
+        *,
+        patience: Patience | None = None,
+        loader: Loader | None = None,
+    ) -> None:
+        self.state = state
+        self.driver = driver
+        self.metrics = metrics
+        self.patience = patience or Patience()
+        self.draining = False
+        self._loader = loader
+        self._reloading = asyncio.Lock()
+
+    async def reload(self) -> tuple[str, ...]:
+        """Serve by a new configuration; returns what needs a restart. Raises ReloadRefused; then nothing changed."""
+        if self._loader is None:
+            raise ReloadRefused(("This gateway was started without a configuration that can be read again.",))
+        async with self._reloading:
+            self.state, notes = await asyncio.to_thread(self._loader, self.state)
+        self.metrics.know(self.state.config.models)
+        return notes
+
+    def interrupt(self) -> None:
+        """End every open exchange; their entries are closed as `shutdown`."""
+        self.driver.interrupt_all(Exit.SHUTDOWN)
