@@ -110,7 +110,7 @@ _DEEP: Final = {
     "long number": "1" + "0" * 6000,
     "not a number": "1e999",
 }
-_VALUES: Final = (
+_VALUES: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 1, 2.0, 1.5, 7, 255, 10**9, 2**31, 2**53, 2**63, 2**64, -(2**70), 10**300, 1e308, "", "0",
     "stop", "[DONE]", "\x00", "\ud800", "\n\ndata: [DONE]\n\n", "x" * 3000, [], {}, [[]], [None], [{}], {"": {}},
     {"index": 10**8}, {"text": "a"}, *_DEEP,

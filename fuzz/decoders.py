@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import itertools
 import random
 import re
@@ -230,7 +231,7 @@ def corpus(shared: Path | None) -> list[Case]:
     chats += [ChatReply(reasoning="It is noon.", parts=parts, usage=counts, role="every") for parts in (False, True)]
     chats += [ChatReply(crlf=True, comments=True, azure=True, logprobs=True), ChatReply(refusal="No.", text="")]
     chats += [ChatReply(stream=False, tools=tools, n=2, reasoning="So."), ChatReply(stream=False, parts=True)]
-    chats += [ChatReply(finish_times=times, done=done) for times, done in ((0, True), (2, True), (1, False))]
+    chats += [ChatReply(finish_times=0), ChatReply(finish_times=2), ChatReply(done=False)]
     told = [
         MessagesReply(usage=counts, stream=stream, thinking=thinking, tools=tools, redacted="eA==", delta=delta)
         for stream in (True, False)
@@ -341,7 +342,7 @@ def _show(case: Case, fault: BaseException, again: str) -> None:
 
 def _guided(samples: Sequence[Case]) -> None:
     """Let coverage choose the bytes. Does not return."""
-    import atheris  # type: ignore[import-not-found]  # optional, and not in the lock file
+    atheris = importlib.import_module("atheris")  # optional, and not in the lock file
 
     def one(data: bytes) -> None:
         rng = random.Random(data[:4])
