@@ -351,7 +351,7 @@ def test_explain_shows_every_step_from_the_report_to_the_cost(books: LedgerBooks
     [part] = said["parts"]
     steps = {step["bucket"]: (step["tokens"], step["rate"], step["amount"]) for step in part["steps"]}
     assert steps["input"] == (600, "0.15", "0.00009")
-    assert (part["cost"], part["rates_gone"]) == ("0.00015", False)
+    assert part["cost"] == "0.00015"
     assert said["entry"]["attempt"].startswith("01900001")
 
 
@@ -366,14 +366,16 @@ def test_explain_says_whose_word_an_estimate_is_and_what_does_not_add_up(books: 
     assert "15 more of cache_read" in out
 
 
-def test_explain_keeps_the_booked_cost_when_the_list_has_moved_on(books: LedgerBooks, shell: Shell) -> None:
+def test_explain_shows_the_rates_that_were_charged_when_the_list_has_moved_on(books: LedgerBooks, shell: Shell) -> None:
     entry = _entry(_opening(1))
-    line = msgspec.structs.replace(entry.lines[0], cost=123_000_000)
+    dearer = {bucket: rate * 2 for bucket, rate in entry.lines[0].rates.items()}
+    line = msgspec.structs.replace(entry.lines[0], cost=300_000_000, rates=dearer)
     _book(books, msgspec.structs.replace(entry, lines=(line,)))
     out, _ = shell("explain", "01900001")
-    assert "cost: $0.000123" in out
-    assert "other rates by now" in out
-    assert "0.075" not in out
+    assert "cost: $0.0003" in out
+    assert "cache_read 400 reported 0.15 0.00006" in " ".join(out.split())
+    [said] = shell.lines("explain", "01900001")
+    assert said["parts"][0]["since"] is None, "the list at hand speaks of another price"
 
 
 def test_an_attempt_that_is_still_open_can_be_explained(books: LedgerBooks, shell: Shell) -> None:

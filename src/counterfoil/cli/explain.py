@@ -157,8 +157,6 @@ def _part(part: Part, *, alone: bool) -> None:
         print_line(f"price: {by.model or part.model}, {by.source}{dated}{since}")
         for note in by.notes:
             print_line(f"note: {note}")
-    if part.rates_gone:
-        print_line("The price lists here have other rates by now; the cost is as it was booked.")
 
 
 def _end(said: Explanation) -> None:

@@ -1,8 +1,7 @@
 """The whole derivation of one entry, as data: reports, reading, convention, buckets, price, cost.
 
-Rule 1: nothing is derived in a second way. Every number is the entry's own; only rates are looked up again, since a
-line keeps its price's source and date and not its rates.
-Rule 2: where the looking up does not give the cost that was booked, no rates are shown and it is said why.
+Rule 1: nothing is derived in a second way. Every number is the entry's own, the rates it was charged among them.
+Rule 2: price lists at hand only add what an entry does not keep: since when a rate holds, and why it was taken.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import msgspec
 from counterfoil.cli.output import usd
 from counterfoil.cli.view import EntryView, settled_so_far, view_of
 from counterfoil.ledger.entry import Entry, Line, Opening, PricedBy
-from counterfoil.ledger.price import Price, cost_of, format_rate
+from counterfoil.ledger.price import Price, Rate, cost_of, format_rate
 from counterfoil.ledger.price_table import PriceTable
-from counterfoil.ledger.pricing import _price as price_of  # the one place where a price is chosen
+from counterfoil.ledger.pricing import price_of
 from counterfoil.stores.replay import OpenAttempt
 from counterfoil.usage.reading import NO_READING, RAW_REPORTS_KEPT, WHOLE_REPLY, Counter, Reading
 from counterfoil.usage.settle import Convention, Delivered
@@ -66,8 +65,6 @@ class Part(msgspec.Struct, frozen=True):
     priced_by: PricedBy | None
     since: str | None
     """The day from which these rates hold, if the list says so."""
-    rates_gone: bool
-    """The price lists at hand no longer give the cost that was booked."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -182,10 +179,12 @@ def _counters(reading: Reading) -> list[ReadCounter]:
 
 
 def _part(line: Line, opening: Opening, table: PriceTable) -> Part:
-    price = price_of(opening, line.model, table)
-    cost = cost_of(line.usage.buckets, price, waived=line.waived)
+    listed = price_of(opening, line.model, table)
+    cost = cost_of(line.usage.buckets, listed, waived=line.waived)
     same = line.cost is not None and cost.amount == line.cost and cost.priced_by == line.priced_by
-    steps = {str(step.bucket): step for step in cost.lines} if same else {}
+    if not same and line.cost is not None and not line.waived:
+        cost = cost_of(line.usage.buckets, _charged(line))
+    steps = {str(step.bucket): step for step in cost.lines} if line.cost is not None else {}
     shown = []
     for bucket, count in line.usage.buckets.items():
         step = steps.get(bucket)
@@ -195,7 +194,7 @@ def _part(line: Line, opening: Opening, table: PriceTable) -> Part:
                 tokens=count,
                 provenance=line.usage.provenance.get(bucket),
                 rate=None if step is None or step.rate is None else format_rate(step.rate),
-                amount=usd(step.amount) if step is not None else "0" if same else None,
+                amount=usd(step.amount) if step is not None else "0" if line.cost is not None else None,
                 note=None if step is None else step.note,
             )
         )
@@ -207,9 +206,15 @@ def _part(line: Line, opening: Opening, table: PriceTable) -> Part:
         excess=line.usage.excess,
         cost=usd(line.cost),
         priced_by=line.priced_by,
-        since=_since(price) if same else None,
-        rates_gone=line.cost is not None and not same,
+        since=_since(listed) if same else None,
     )
+
+
+def _charged(line: Line) -> Price:
+    """The price as the line keeps it."""
+    by = line.priced_by or PricedBy("", "")
+    rates = {Bucket(bucket): Rate(rate) for bucket, rate in line.rates.items()}
+    return Price("", line.model, rates, by.date, by.source)
 
 
 def _since(price: Price | None) -> str | None:

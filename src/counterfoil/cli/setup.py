@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +16,7 @@ from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.places import LEDGER_NAME, data_directory
 from counterfoil.config import Config
 from counterfoil.core.error import CounterfoilError
+from counterfoil.driver.deployment import load_table
 from counterfoil.local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ __all__ = [
 ]
 
 SERVER_EXTRA: Final = "Install it: pip install 'counterfoil[server]'"
-
-_TRIAL_MODELS: Final = "trial_models.toml"
 
 
 def gather(arguments: argparse.Namespace) -> Setup:
@@ -83,9 +80,9 @@ def trial_model(setup: Setup) -> str | None:
     names = listed_names(setup)
     if names:
         return names[0]
-    text = resources.files("counterfoil.cli").joinpath(_TRIAL_MODELS).read_text("utf-8")
-    trials = tomllib.loads(text)
-    return next((trials[one.provider] for one in setup.discovered.found if one.provider in trials), None)
+    table = load_table()
+    first = ((one.provider, table[one.provider].try_first) for one in setup.discovered.found)
+    return next((f"{provider}/{model}" for provider, model in first if model is not None), None)
 
 
 def needs_server(error: ModuleNotFoundError) -> CommandError:

@@ -106,6 +106,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """Picodollars (1e-12 USD); None: unpriced, which is never 0."""
     priced_by: PricedBy | None = None
     waived: bool = False
+    rates: Mapping[str, int] = {}
+    """What each bucket was charged, by its name: picodollars per million tokens. Pinned, because price lists move on."""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):

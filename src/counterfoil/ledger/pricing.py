@@ -13,7 +13,7 @@ from counterfoil.ledger.price import Price, cost_of, free_price, own_price
 from counterfoil.ledger.price_table import PriceTable
 from counterfoil.usage.settle import SettledLine
 
-__all__ = ["price_lines"]
+__all__ = ["price_lines", "price_of"]
 
 
 def price_lines(opening: Opening, lines: tuple[SettledLine, ...], table: PriceTable) -> tuple[Line, ...]:
@@ -23,11 +23,13 @@ def price_lines(opening: Opening, lines: tuple[SettledLine, ...], table: PriceTa
 
 def _priced(opening: Opening, line: SettledLine, table: PriceTable) -> Line:
     model = line.model or opening.model
-    cost = cost_of(line.usage.buckets, _price(opening, model, table), waived=line.waived)
-    return Line(model, line.kind, line.usage, cost.amount, cost.priced_by, line.waived)
+    cost = cost_of(line.usage.buckets, price_of(opening, model, table), waived=line.waived)
+    rates = {charge.bucket: charge.rate for charge in cost.lines if charge.rate is not None}
+    return Line(model, line.kind, line.usage, cost.amount, cost.priced_by, line.waived, rates)
 
 
-def _price(opening: Opening, model: str, table: PriceTable) -> Price | None:
+def price_of(opening: Opening, model: str, table: PriceTable) -> Price | None:
+    """The price that holds for `model` in this attempt: the owner's, none because it is free, or the list's."""
     if opening.own_prices is not None and model == opening.model:
         day = datetime.fromtimestamp(opening.opened, UTC).date().isoformat()
         try:
