@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.config import ClientGone, Retries
+from counterfoil.config import ClientGone, Retries, Timeouts
 from counterfoil.core.error import FailureKind
-from counterfoil.exchange.command import Abort, Close, Command, Deliver, Finish, Interrupted, Open, Read
+from counterfoil.exchange.command import Abort, Close, Command, Deliver, Finish, Head, Interrupted, Open, Post, Read
+from counterfoil.exchange.meter import LONGEST_ID
 from counterfoil.ledger.entry import Exit, Opening, figures
 from counterfoil.ledger.store import BooksUnavailable
 from counterfoil.testing import Counts, Script, chat_reply, messages_reply
@@ -288,3 +289,72 @@ def test_whatever_interrupts_whenever_each_attempt_has_exactly_one_entry(
         assert all(value >= 0 for value in usage.buckets.values())
         if entry.exit is Exit.COMPLETED and Finish in {type(command) for command in world.log}:
             assert usage.output_tokens is not None
+
+
+def test_a_last_report_that_lacks_only_the_end_of_its_frame_is_read_when_the_connection_is_cut() -> None:
+    whole = chat(done=False)
+    frames = [frame.data for frame in whole.frames]
+    head = Head(200, dict(whole.headers))
+    world = World(Played(head, [*frames[:-1], frames[-1][:-2], Interrupted(Exit.TRUNCATED)]))
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is Exit.COMPLETED
+    assert (world.entry.usage.input_tokens, world.entry.usage.output_tokens) == (40, 30)
+    assert not world.entry.usage.estimated
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_a_reply_that_is_compressed_all_the_same_is_a_bad_reply(encoding: str) -> None:
+    head = Head(200, {"content-type": "text/event-stream", "content-encoding": encoding})
+    world = World(Played(head, [b"\x1f\x8b\x08", b""]))
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is Exit.FAILED
+    assert world.status == 502
+    assert b"compressed" in world.sent
+
+
+def test_a_switch_of_protocols_is_no_reply() -> None:
+    world = World(Played(Head(101, {"upgrade": "h2c"}), [b""]))
+    world.run(call())
+    assert world.entry.exit is Exit.FAILED
+    assert world.status == 502
+
+
+def test_a_providers_id_is_kept_as_far_as_an_id_goes() -> None:
+    script = chat_reply(text=("word ",), usage=TRUTH)
+    data = script.body.replace(b"chatcmpl-", b"chatcmpl-" + b"x" * 100_000)
+    world = World(Played(Head(200, dict(script.headers)), [data, b""]))
+    world.run(call())
+    assert world.entry.exit is Exit.COMPLETED
+    assert len(world.entry.provider_id or "") == LONGEST_ID
+
+
+def test_a_stream_for_a_client_that_asked_for_none_is_no_larger_than_a_whole_reply_may_be() -> None:
+    script = chat_reply(text=("x" * 1_000_000,) * 70, usage=TRUTH)
+    world = World(played(script))
+    world.run(call(stream=False))
+    check_books(world.log)
+    assert world.entry.exit is Exit.FAILED
+    assert len(world.all(Read)) < 70
+    assert world.status == 502
+
+
+@pytest.mark.parametrize("exit_", [Exit.CLIENT_GONE, Exit.SHUTDOWN])
+def test_an_interruption_while_a_refusal_is_read_ends_the_exchange(exit_: Exit) -> None:
+    def interrupt(number: int, command: Command) -> Interrupted | None:
+        return Interrupted(exit_) if isinstance(command, Read) else None
+
+    world = World(refused(503), played(chat()), interrupt=interrupt)
+    world.run(call(deployment(name="first"), deployment(name="second"), retries=Retries(attempts=3)))
+    check_books(world.log)
+    assert [entry.exit for entry in world.entries] == [Exit.REJECTED]
+    assert bool(world.sent) is (exit_ is Exit.SHUTDOWN)
+
+
+def test_an_attempt_waits_for_its_head_no_longer_than_its_whole_time() -> None:
+    world = World(played(chat()))
+    world.run(call(deployment(timeouts=Timeouts(first_byte=100, total=5))))
+    (post,) = world.all(Post)
+    assert isinstance(post, Post)
+    assert post.deadline <= 1005.1

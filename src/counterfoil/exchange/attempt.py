@@ -233,6 +233,8 @@ class _Running:
             if isinstance(answer, Interrupted):
                 if self._goes_on(answer):
                     continue
+                if reply.ended:  # its last report may lack no more than the end of its frame
+                    yield from self._deliver(self._write(reply.close()))
                 return answer
             assert isinstance(answer, bytes)  # noqa: S101 - what a driver answers a Read with
             if not answer:
@@ -246,10 +248,9 @@ class _Running:
                 note = self.meter.progress(self._context.wall())
                 if note is not None:
                     yield Note(note)
-            if out:
-                interruption = yield from self._deliver(out)
-                if interruption is not None and not self._goes_on(interruption):
-                    return interruption
+            interruption = yield from self._deliver(out)
+            if interruption is not None and not self._goes_on(interruption):
+                return interruption
             if not answer:
                 return None
         return None
@@ -264,7 +265,7 @@ class _Running:
         return b"".join([carry(frame, events) for frame, events in steps])
 
     def _deliver(self, data: bytes) -> Generator[Command, Answer, Interrupted | None]:
-        if self._gone_at is not None:
+        if self._gone_at is not None or not data:
             return None
         if not self._begun:
             self._begun = True

@@ -9,6 +9,7 @@ Rule 3: a connection goes back to the pool only after its reply was read to the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import urllib.request
 from collections.abc import Mapping
 from typing import Final, Protocol
@@ -108,6 +109,10 @@ class AiohttpTransport:
             raise Unreachable("the base_url is not a URL") from error
         except aiohttp.ServerDisconnectedError as error:
             raise Cut("the provider hung up without an answer") from error
+        except aiohttp.ClientHttpProxyError as error:
+            raise Unreachable(f"the proxy refused the connection ({error.status})") from error
+        except aiohttp.ClientResponseError as error:
+            raise Broken("the provider's answer is not HTTP as it should be") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Broken("the connection broke") from error
         except ValueError as error:  # what cannot be sent: a line end in a header, a proxy that is no address
@@ -180,14 +185,14 @@ class _Response:
             return
         task = asyncio.get_running_loop().create_task(self._drain())
         self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+        task.add_done_callback(self._drained)
 
     def abort(self) -> None:
         self._response.close()
 
     async def _drain(self) -> None:
         left = DRAIN_BYTES
-        try:
+        with contextlib.suppress(TimeoutError, Cut, Broken):
             async with asyncio.timeout(DRAIN_SECONDS):
                 while left > 0:
                     data = await self.read()
@@ -195,8 +200,8 @@ class _Response:
                         self._response.release()
                         return
                     left -= len(data)
-        except (TimeoutError, Cut, Broken):
-            pass
-        finally:
-            if not self._response.closed:
-                self._response.close()
+
+    def _drained(self, task: asyncio.Task[None]) -> None:
+        """Also of a task that was cancelled before it began."""
+        self._draining.discard(task)
+        self._response.close()  # changes nothing for a connection that was given back
