@@ -19,7 +19,6 @@ from counterfoil.exchange.command import (
     Abort,
     Answer,
     Close,
-    Command,
     Deliver,
     Finish,
     Head,
@@ -47,6 +46,8 @@ Embedded = Callable[[], Awaitable[tuple[str, str]]]
 
 TICK: Final = 0.05
 """Seconds between looks at deadlines."""
+_WAITS: Final = (Read, Deliver, Post, Wait)
+"""The commands that an interruption answers."""
 _CANCELLED: Final = "the task was cancelled"
 NOTE_EVERY: Final = 0.9
 """Seconds between notes of one attempt's progress: with the tick, delivered output is at most a second behind."""
@@ -194,7 +195,12 @@ class Run:
             command = next(steps)
             while True:
                 try:
-                    answer = await self._carry_out(command)
+                    answer: Answer = None
+                    # A chunk is a Read and a Deliver: they go straight, since a coroutine in between is paid for twice.
+                    if isinstance(command, _WAITS):
+                        answer = await self._interruptible(command)
+                    else:
+                        await self._carry_out(command)
                 except Exception as error:  # noqa: BLE001 - the exchange closes its entry whatever fails
                     command = steps.throw(error)
                 else:
@@ -203,14 +209,8 @@ class Run:
             outcome: Outcome = stop.value
             return outcome
 
-    async def _carry_out(self, command: Command) -> Answer:
+    async def _carry_out(self, command: Open | Note | Close | Start | Finish | Abort) -> None:
         match command:
-            case Read(deadline=deadline) | Deliver(deadline=deadline) | Post(deadline=deadline):
-                self._deadline = deadline
-                return await self._interruptible(command)
-            case Wait():
-                self._deadline = None
-                return await self._interruptible(command)
             case Open(opening=opening, meter=meter):
                 self._books.open(opening)
                 self._meter, self._note_at = meter, time.monotonic() + NOTE_EVERY
@@ -231,7 +231,6 @@ class Run:
                 self._upstream = None
             case _:
                 assert_never(command)
-        return None
 
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         try:
@@ -239,14 +238,15 @@ class Run:
         except asyncio.CancelledError:  # the next interruptible command answers it
             self._interruption = self._take_interruption()
 
-    async def _interruptible(self, command: Post | Read | Deliver | Wait) -> Answer:
+    async def _interruptible(self, command: Read | Deliver | Post | Wait) -> Answer:
+        self._deadline = None if isinstance(command, Wait) else command.deadline
         if self._interruption is not None:
             interruption, self._interruption = self._interruption, None
             return interruption
         try:
             match command:
                 case Read():
-                    return await self._read()
+                    return b"" if self._upstream is None else await self._upstream.read()
                 case Deliver(data=data, last=last):
                     await self._client.send(data, last=last)
                     return None
@@ -257,6 +257,10 @@ class Run:
                     return None
         except asyncio.CancelledError:
             return self._take_interruption()
+        except Cut as error:
+            return Interrupted(Exit.TRUNCATED, str(error))
+        except Broken as error:
+            return Interrupted(Exit.LOST, str(error))
 
     def _take_interruption(self) -> Interrupted:
         """Turn a cancellation into an answer. One from outside is honoured once the books are closed."""
@@ -270,16 +274,6 @@ class Run:
             return Interrupted(Exit.SHUTDOWN, _CANCELLED)
         # Without either nobody stopped this task: what it waited for was cancelled under it.
         return interruption or Interrupted(Exit.LOST, "the call was dropped")
-
-    async def _read(self) -> bytes | Interrupted:
-        if self._upstream is None:
-            return b""
-        try:
-            return await self._upstream.read()
-        except Cut as error:
-            return Interrupted(Exit.TRUNCATED, str(error))
-        except Broken as error:
-            return Interrupted(Exit.LOST, str(error))
 
     async def _post(self, command: Post) -> Head | Interrupted:
         deployment = command.deployment
