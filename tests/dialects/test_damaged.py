@@ -63,6 +63,11 @@ def test_usage_in_a_frame_with_bytes_that_are_not_utf_8_is_not_told_twice() -> N
     assert [frame["usage"] for frame in frames if frame["usage"]] == [frames[-1]["usage"]]
 
 
+@pytest.mark.parametrize("empty", [b"data: \n\n", b"data:\n\n", b"event: x\ndata:\n\n"])
+def test_a_frame_without_data_is_not_carried(empty: bytes) -> None:
+    assert relayed(empty + FINISH + empty + DONE) == relayed(FINISH + DONE)
+
+
 def test_a_time_that_no_integer_holds_is_ours_instead() -> None:
     frame = Frame(b'{"created":1' + b"0" * 6000 + b',"choices":[{"index":0,"delta":{},"finish_reason":null}]}')
     relay = ChatRelay(FACTS, Quirks())

@@ -458,8 +458,8 @@ def test_every_row_of_the_table_has_a_case() -> None:
 
 # --- blocks --------------------------------------------------------------------------------------------------------
 
-BLOCK_ROWS = {"line ends", "event lines", "comments", "encoding", "one line"}
-"""`encoding` has its cases in tests/dialects/test_damaged.py."""
+BLOCK_ROWS = {"line ends", "event lines", "comments", "encoding", "empty data", "one line"}
+"""`encoding` and `empty data` have their cases in tests/dialects/test_damaged.py."""
 ROLE_JSON = json.dumps(chunk(ROLE)).encode()
 
 

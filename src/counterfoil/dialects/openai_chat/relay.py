@@ -191,7 +191,7 @@ class ChatRelay:
         """The frame's data after every row, or after `rows` when its choices are in order. Empty when nothing of it is
         carried now."""
         data, progress = frame.data, self._progress
-        if frame.comment or data.strip() == _END_MARK:
+        if frame.comment or data.strip() in (b"", _END_MARK):
             return b""
         try:
             work = FrameWork(read_values(readable(data)))
@@ -233,9 +233,9 @@ class ChatRelay:
         raw = frame.raw
         # One `data: ` line and its end are 8 bytes: whatever else a block holds makes it longer.
         if len(raw) == len(frame.data) + 8 and raw[:6] == b"data: " and raw[-2:] == b"\n\n":
-            if data is frame.data:
-                return raw
-            return b"data: " + data + b"\n\n" if data else b""
+            if not data:
+                return b""
+            return raw if data is frame.data else b"data: " + data + b"\n\n"
         block = Block(raw, data)
         for row in BLOCK_REPAIRS:
             row.mend(block, self._progress)

@@ -102,6 +102,9 @@ BLOCK_REPAIRS: Final[tuple[Repair[Block], ...]] = (
         "WHATWG event stream (never seen; the client would read them so)",
         _written_anew,
     ),
+    Repair(
+        "empty data", "a `data:` line without a value is left out", "clients read it as JSON and crash", _written_anew
+    ),
     Repair("one line", "data over several lines becomes one", "WIRE.md 2 (never seen; allowed by SSE)", _one_line),
 )
 
