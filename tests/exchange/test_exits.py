@@ -358,3 +358,16 @@ def test_an_attempt_waits_for_its_head_no_longer_than_its_whole_time() -> None:
     (post,) = world.all(Post)
     assert isinstance(post, Post)
     assert post.deadline <= 1005.1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_reply_without_usage_that_the_operator_refuses_is_told_once_and_not_tried_elsewhere(stream: bool) -> None:
+    script = chat_reply(text=WORDS, usage=TRUTH, shape="absent")
+    world = World(played(script), played(chat()))
+    here = (deployment(name="first"), deployment(name="second"))
+    world.run(call(*here, stream=stream, missing_usage="error", retries=Retries(attempts=2)))
+    check_books(world.log)
+    assert [entry.exit for entry in world.entries] == [Exit.COMPLETED]
+    assert world.status == (200 if stream else 502)
+    assert world.sent.count(b"reported no usage") == 1
+    assert b"[DONE]" not in world.sent

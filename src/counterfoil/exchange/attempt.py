@@ -57,8 +57,10 @@ class Attempted(msgspec.Struct, frozen=True):
     entry: Entry
     failure: Failure | None = None
     """Why there is no whole reply; None when there is, or when nobody is left to be told."""
-    begun: bool = False
-    """The client has received bytes of the reply: no other attempt may follow."""
+    told: bool = False
+    """The client has all that it will get: its reply, or an error frame; or it is gone."""
+    last: bool = False
+    """No other attempt may follow, though the client has still to be told the failure."""
     refused_stream_options: bool = False
     defect: Exception | None = None
     """An error in our own code, for the log. The client is told only that there was one."""
@@ -174,7 +176,7 @@ class _Running:
         entry = yield from self._close(self._entry(Exit.REJECTED, detail=failure.kind.value))
         if isinstance(answer, Interrupted):
             if answer.exit is Exit.CLIENT_GONE:
-                return Attempted(entry, begun=True)
+                return Attempted(entry, told=True)
             if answer.exit is Exit.SHUTDOWN:
                 return Attempted(entry, failure_of(answer))
         # A server that is described refuses them only where the client's own are wrong.
@@ -308,18 +310,18 @@ class _Running:
         last = self._writer.fail(failure) if failure is not None else self._writer.close(final)
         yield from self._close(entry)
         if self._gone_at is not None:
-            return Attempted(entry, begun=True)
+            return Attempted(entry, told=True)
         if failure is not None and not self._begun:
-            return Attempted(entry, failure, begun=True)
+            return Attempted(entry, failure, last=True)
         if not self._begun:
             yield Start(200, self._reply_headers())
         yield Deliver(last, self.began + self._timeouts.total, last=True)
-        return Attempted(entry, failure, begun=True)
+        return Attempted(entry, failure, told=True)
 
     def defect(self, error: Exception) -> Generator[Command, Answer, Attempted]:
         """Our own code failed: the books are closed all the same."""
         if self._closed is not None:  # what failed came after it
-            return Attempted(self._closed, begun=True, defect=error)
+            return Attempted(self._closed, told=True, defect=error)
         result = yield from self._failed(Exit.FAILED, DEFECT)
         return msgspec.structs.replace(result, defect=error)
 
@@ -333,10 +335,10 @@ class _Running:
         ended = self._ended_at is not None
         entry = yield from self._close(self._entry(exit_, ended=ended, detail=detail or failure.kind.value))
         if exit_ is Exit.CLIENT_GONE or self._gone_at is not None:
-            return Attempted(entry, begun=True)
+            return Attempted(entry, told=True)
         if self._begun:
             yield Deliver(self._writer.fail(failure), self.began + self._timeouts.total, last=True)
-        return Attempted(entry, failure, begun=self._begun)
+        return Attempted(entry, failure, told=self._begun)
 
     def _close(self, entry: Entry) -> Generator[Command, Answer, Entry]:
         self._closed = entry

@@ -48,10 +48,10 @@ def exchange(call: Call, context: Context) -> Steps:
                 failure, plan = error.failure, _STOP
                 continue
             made_so_far.append(result)
-            if result.failure is None or (result.begun and result.entry.exit is not Exit.COMPLETED):
+            if result.told or result.failure is None:
                 return _outcome(made_so_far, result.failure)
             failure = result.failure
-            made, plan = _after(result, deployment, made, call, context)
+            made, plan = _after(result, failure, deployment, made, call, context)
         if plan.verdict == "stop":
             break
     yield from answer_failure(call, context, failure)
@@ -66,14 +66,16 @@ def _outcome(made: list[Attempted], failure: Failure | None) -> Outcome:
     )
 
 
-def _after(result: Attempted, deployment: Deployment, made: int, call: Call, context: Context) -> tuple[int, Plan]:
+def _after(
+    result: Attempted, failure: Failure, deployment: Deployment, made: int, call: Call, context: Context
+) -> tuple[int, Plan]:
     """What follows a failed attempt: how many count as made, and the plan."""
-    if result.failure is None or result.begun:
+    if result.last:
         return made, _STOP
     if result.refused_stream_options and deployment.base_url not in context.learned:
         context.learned.add(deployment.base_url)
         return made - 1, Plan("retry")
-    return made, judge(result.failure, made, call.route.retries, context.jitter())
+    return made, judge(failure, made, call.route.retries, context.jitter())
 
 
 def answer_failure(call: Call, context: Context, failure: Failure) -> Generator[Command, Answer, None]:

@@ -78,10 +78,13 @@ class Reply:
             self._meter.failure = bad_reply(f"The provider sent {error}.")
             return []
         steps: list[Step] = []
+        decoder, meter = self._decoder, self._meter
         for frame in frames:
-            if self.over:
+            if decoder.done or meter.failure is not None:
                 break
-            steps.append(self._see(frame))
+            events = decoder.feed(frame)
+            meter.see(events)
+            steps.append((frame, events))
         return steps
 
     def close(self) -> list[Step]:
@@ -105,11 +108,6 @@ class Reply:
             self._meter.see(events)
             steps.append((_NO_FRAME, events))
         return steps
-
-    def _see(self, frame: Frame) -> Step:
-        events = self._decoder.feed(frame)
-        self._meter.see(events)
-        return frame, events
 
 
 def _media_type(said: str) -> str:
