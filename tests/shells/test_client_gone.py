@@ -82,6 +82,18 @@ def test_a_hang_up_in_the_middle_of_a_silent_stream_is_noticed_and_booked(tmp_pa
         assert answered.value("m", "499") == 1
 
 
+def test_a_hang_up_is_noticed_also_behind_a_second_request_on_the_connection(tmp_path: Path) -> None:
+    with running() as provider, gateway(tmp_path, {"m": provider.base_url}) as served:
+        provider.queue(chat_reply(text="one two three four").stall_at(3))
+        client = send_chat(served)
+        read_until(client, b"two")
+        client.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        client.close()
+        provider.block_until(lambda: provider.served[0].left_at is not None, NOTICED)
+        wait_until(lambda: not served.gateway.driver.open_exchanges, "the exchange never ended")
+        assert served.entry().exit is Exit.CLIENT_GONE
+
+
 def test_a_drained_provider_is_read_to_its_end_for_its_exact_number(tmp_path: Path) -> None:
     more = "retries: {attempts: 1}\nclient_gone: {action: drain, drain: 10}"
     with running() as provider, gateway(tmp_path, {"m": provider.base_url}, more) as served:

@@ -242,6 +242,10 @@ def test_each_attempt_has_its_entry_and_the_last_one_answers(provider: Playback,
         pytest.param(b'{"model": "my-model", "messages": [', 400, None, "invalid_json", id="cut JSON"),
         pytest.param(b"", 400, None, "invalid_json", id="no body"),
         pytest.param(b"\xff\xfe\x00", 400, None, None, id="not UTF-8"),
+        pytest.param(
+            b'{"model": "my-model\xe9", "messages": [{}]}', 400, None, "invalid_json", id="not UTF-8 inside a text"
+        ),
+        pytest.param(b'{"model": "\\ud800", "messages": [{}]}', 400, None, None, id="half a character"),
         pytest.param(b"[]", 400, None, None, id="no object"),
         pytest.param(b'{"model": 7, "messages": []}', 400, "model", None, id="a number for the model"),
         pytest.param(b'{"messages": [{}]}', 400, "model", None, id="no model"),

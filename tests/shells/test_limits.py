@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,13 @@ def provider() -> Iterator[Playback]:
 def served(provider: Playback, tmp_path: Path) -> Iterator[RunningGateway]:
     with gateway(tmp_path, {"m": provider.base_url}, LIMITS, patience=QUICK) as started:
         yield started
+
+
+def connections(served: RunningGateway) -> list[Any]:
+    """Connections of clients that are open now."""
+    server = served.service._server
+    assert server is not None
+    return list(server.server_state.connections)
 
 
 class Raw:
@@ -81,7 +89,6 @@ def test_a_body_of_the_limit_passes_and_one_byte_more_does_not(served: RunningGa
 def test_an_announced_body_is_refused_before_it_is_sent(served: RunningGateway) -> None:
     with Raw(served) as client:
         client.send(HEAD + b"content-length: 1000000000000\r\n\r\n")
-        client.socket.shutdown(socket.SHUT_WR)
         status, error = client.answer()
     assert (status, error["fault"]) == (413, "client")
 
@@ -149,19 +156,22 @@ def test_a_refused_head_behind_a_running_request_never_mixes_with_its_answer(
     provider: Playback, served: RunningGateway
 ) -> None:
     body = json.dumps({"model": "m", "messages": HELLO, "stream": True}).encode()
-    provider.queue(chat_reply(text="one two three").stall_at(3))
+    provider.queue(chat_reply(text="one two three").hold_at(3, "on"))
     with Raw(served) as client:
         client.send(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
         seen = b""
         while b"two" not in seen:
             seen += client.socket.recv(65536)
         client.send(b"GET / HTTP/1.1\r\nx-long: " + b"y" * 40_000)
+        client.send(b"z" * 20_000)
+        wait_until(lambda: all(connection._refused for connection in connections(served)), "it was not refused")
+        provider.release("on")
         while more := client.socket.recv(65536):
             seen += more
     assert seen.count(b"HTTP/1.1") == 1
     assert b"431" not in seen.partition(b"\r\n\r\n")[2]
-    wait_until(lambda: not served.gateway.driver.open_exchanges, "the exchange never ended")
-    assert served.entry().exit is Exit.CLIENT_GONE
+    assert seen.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert served.entry().exit is Exit.COMPLETED
 
 
 def test_a_wish_for_another_protocol_is_ignored(served: RunningGateway) -> None:
@@ -254,3 +264,49 @@ def test_depth_does_not_depend_on_where_a_long_text_is_cut_for_counting() -> Non
     deep_at_the_end = many[:-1] + b"," + b"[" * 9 + b"]" * 9 + b"]"
     assert exceeds(deep_at_the_end, 9)
     assert not exceeds(deep_at_the_end, 10)
+
+
+def mangled(dice: random.Random) -> bytes:
+    """Some requests on one connection, with a few bytes that should not be there or are missing."""
+    body = json.dumps({"model": "m", "messages": HELLO}).encode()
+    data = bytearray((HEAD + b"content-length: %d\r\n\r\n" % len(body) + body) * dice.randint(1, 3))
+    for _ in range(dice.randint(0, 5)):
+        place = dice.randrange(len(data))
+        match dice.randrange(3):
+            case 0:
+                data[place] = dice.randrange(256)
+            case 1:
+                del data[place : place + dice.randint(1, 20)]
+            case _:
+                data[place:place] = dice.choice(MISPLACED)
+        data = data or bytearray(b"x")
+    return bytes(data)
+
+
+MISPLACED = (
+    b"\r\n",
+    b"\0",
+    b"transfer-encoding: chunked\r\n",
+    b"content-length: 9\r\n",
+    b"expect: 100-continue\r\n",
+    b"upgrade: x\r\nconnection: upgrade\r\n",
+    b"CONNECT x:1 HTTP/1.1\r\n\r\n",
+    b"HEAD * HTTP/1.0\r\n\r\n",
+)
+
+
+def test_whatever_comes_nothing_breaks_and_nothing_stays_open(
+    served: RunningGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed in range(60):
+        dice = random.Random(seed)
+        with Raw(served) as client:
+            client.send(mangled(dice))
+            if dice.random() < 0.5:  # the other half hangs up at once
+                with contextlib.suppress(TimeoutError, ConnectionResetError):
+                    client.socket.settimeout(1.0)
+                    client.socket.recv(65536)
+    wait_until(lambda: not connections(served), "a connection stayed open")
+    wait_until(lambda: not served.gateway.driver.open_exchanges, "an exchange stayed open")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    assert served.get("/health/ready").status == 200

@@ -46,6 +46,8 @@ async def answer_call(gateway: Gateway, state: State, request: Request, dialect:
     limits = state.config.limits
     tags = _tags(request.header(b"x-counterfoil-tags"))
     body = await read_body(request, limits.body)
+    if not body.isascii():
+        _check_text(body)
     if exceeds(body, limits.nesting):
         raise RequestError(
             f"The request is nested deeper than {limits.nesting}. The gateway's `limits.nesting` sets this.",
@@ -111,6 +113,14 @@ def log_defect(defect: BaseException, exchange: str | None) -> None:
 
 def _model(name: str, owner: str, state: State) -> dict[str, object]:
     return {"id": name, "object": "model", "created": state.since, "owned_by": owner}
+
+
+def _check_text(body: bytes) -> None:
+    """JSON is UTF-8 (RFC 8259, 8.1). Whoever reads the body after this need not think of anything else."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"The request body is not UTF-8: byte {error.start}.", code="invalid_json") from None
 
 
 def _bounded(peek: RequestPeek) -> RequestPeek:

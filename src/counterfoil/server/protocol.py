@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config as UvicornConfig
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from counterfoil.core.error import Failure, FailureKind, Fault
@@ -53,6 +54,8 @@ class Protocol(HttpToolsProtocol):
         """Bytes since the parser last finished something: a header that never ends is only seen here."""
         self._awaited: _Awaited = "head"
         self._refused = False
+        self._answering: RequestResponseCycle | None = None
+        """The request whose answer is on its way; `cycle` is the latest one read."""
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -66,6 +69,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -114,6 +118,13 @@ class Protocol(HttpToolsProtocol):
         if not self._refused:
             super().on_headers_complete()
             self._awaited = "body"
+            if len(self.pipeline) == 1:
+                # One request that waits its turn must not keep its client's hang-up from being read.
+                self.flow.resume_reading()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
@@ -144,7 +155,7 @@ class Protocol(HttpToolsProtocol):
     def _timed_out(self) -> None:
         self._timer = None
         if self._awaited == "body" and self.cycle.response_started:
-            self.transport.close()  # it was answered already, and its rest is not wanted
+            self._hang_up()  # it was answered already, and its rest is not wanted
             return
         message = {
             "head": f"The request's headers did not come within {self.patience.head:g} s.",
@@ -167,17 +178,18 @@ class Protocol(HttpToolsProtocol):
         self._stop_timer()
         if self.transport.is_closing():
             return
+        if self.pipeline:
+            self._hang_up()
+            return
         if not self._answerable():
-            self.transport.close()
+            self.cycle.keep_alive = False  # the answer that is on its way is the last
             return
         body = OPENAI_CHAT.write_failure(failure)
         head = [STATUS_LINE[failure.status]]
         head += [b"%s: %s\r\n" % pair for pair in self.server_state.default_headers]
         head.append(b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body))
         self.transport.write(b"".join([*head, body]))
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # whoever waits for the rest of this body waits no longer
-            self.cycle.message_event.set()
+        self._disconnect()  # whoever waits for the rest of this body waits no longer
         if self.transport.can_write_eof():
             # What still comes is thrown away: closing on unread bytes resets the connection and loses the answer.
             self.transport.write_eof()
@@ -185,12 +197,23 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _hang_up(self) -> None:
+        self._disconnect()
+        self.transport.close()
+
+    def _disconnect(self) -> None:
+        """Tell whoever answers on this connection. uvicorn tells only the latest request, which may wait its turn."""
+        cycle = self._answering
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
     def _answerable(self) -> bool:
         """Whether the next bytes the client reads are the answer to what was just refused."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             return True
-        return self._awaited == "body" and not self.pipeline and not cycle.response_started
+        return self._awaited == "body" and not cycle.response_started
 
 
 def protocol_class(head_limit: Callable[[], int], patience: Patience) -> type[Protocol]:
