@@ -37,6 +37,9 @@ _INPUT_PARTS: Final = (
 )
 _OUTPUT_PARTS: Final = (Counter.REASONING, Counter.OUTPUT_AUDIO, Counter.OUTPUT_IMAGE)
 _WRITE_LIFETIMES: Final = (Counter.CACHE_WRITE_5M, Counter.CACHE_WRITE_1H)
+# An enum called with a value searches for its member each time; these are looked up for every reply.
+_BUCKETS: Final = {Counter(bucket.value): bucket for bucket in Bucket}
+_COUNTERS: Final = {bucket: counter for counter, bucket in _BUCKETS.items()}
 _ONCE_PER_REPLY: Final = frozenset({Counter.INPUT, *_INPUT_PARTS, *_WRITE_LIFETIMES})
 """Counters that every choice repeats: n choices share one prompt."""
 
@@ -238,7 +241,7 @@ def _usage(
     _divide(known, Counter.OUTPUT, _OUTPUT_PARTS, convention.output_includes, buckets, excess, found)
     _split_writes(known, stale, buckets, found)
     provenance = {
-        bucket: Provenance.DERIVED if Counter(bucket.value) in derived and voucher is Provenance.REPORTED else voucher
+        bucket: Provenance.DERIVED if _COUNTERS[bucket] in derived and voucher is Provenance.REPORTED else voucher
         for bucket in buckets
     }
     return Usage(buckets, provenance, excess)
@@ -288,16 +291,16 @@ def _divide(
         if claimed is None:
             continue
         if part not in included or left is None:
-            buckets[Bucket(part.value)] = claimed
+            buckets[_BUCKETS[part]] = claimed
             continue
         taken = min(claimed, left)
         left -= taken
-        buckets[Bucket(part.value)] = taken
+        buckets[_BUCKETS[part]] = taken
         if claimed > taken:
-            excess[Bucket(part.value)] = claimed - taken
+            excess[_BUCKETS[part]] = claimed - taken
             found.append(Discrepancy(DiscrepancyKind.PART_EXCEEDS_WHOLE, part, claimed, whole))
     if left is not None:
-        buckets[Bucket(side.value)] = left
+        buckets[_BUCKETS[side]] = left
 
 
 def _split_writes(
@@ -317,7 +320,7 @@ def _split_writes(
             )
         return
     for child, value in lifetimes.items():
-        buckets[Bucket(child.value)] = value
+        buckets[_BUCKETS[child]] = value
     buckets[Bucket.CACHE_WRITE] = written - sum(lifetimes.values())
 
 
