@@ -198,7 +198,7 @@ def _chat_readable(out: bytes, facts: ReplyFacts) -> None:
 
 def _messages_readable(out: bytes, facts: ReplyFacts) -> None:
     said = [(name, _members(data).get("type")) for name, data in _blocks(out) if data.strip()]
-    kinds = [name if kind is None else msgspec.json.decode(kind) for name, kind in said]
+    kinds = [(None if kind is None else msgspec.json.decode(kind)) or name for name, kind in said]
     if kinds[-1:] != ["message_stop"] or kinds.count("message_stop") != 1:
         raise Broken("message_stop is not the one end")
     if kinds.count("message_delta") != 1:
