@@ -202,3 +202,21 @@ def test_the_same_dialect_carries_unknown_fields_and_numbers_as_they_were_writte
     assert sent["x_unknown"] == {"deep": [1, 2.5]}
     assert sent["model"] == "play-1"
     assert CHAT.peek_request(post.body).usage_asked
+
+
+def test_usage_is_shown_to_a_client_that_did_not_ask_where_the_operator_says_always() -> None:
+    asked = call(usage_asked=False)
+    world = World(played(REPLY))
+    world.run(msgspec.structs.replace(asked, stream_usage="always"))
+    assert world.frames[-1]["usage"] == {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+
+
+@pytest.mark.parametrize(("shown", "name"), [(False, "house-model"), (True, "play-1")])
+def test_every_frame_shows_the_model_that_was_asked_for_or_the_providers_where_the_route_says_so(
+    shown: bool, name: str
+) -> None:
+    asked = call()
+    route = msgspec.structs.replace(asked.route, show_provider_model=shown)
+    world = World(played(REPLY))
+    world.run(msgspec.structs.replace(asked, route=route))
+    assert {frame["model"] for frame in world.frames} == {name}

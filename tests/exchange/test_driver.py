@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from counterfoil.config import ClientGone, Limits, Retries, Timeouts
+from counterfoil.driver import drive
 from counterfoil.driver.drive import Client, Driver, Run
 from counterfoil.exchange.call import Context
 from counterfoil.exchange.command import Outcome
@@ -22,7 +23,6 @@ from counterfoil.ledger.store import BooksUnavailable
 from counterfoil.providers.provider import EMBEDDED
 from counterfoil.testing import (
     Counts,
-    Cut,
     Head,
     Hold,
     Playback,
@@ -56,6 +56,7 @@ class ListBooks:
         self.opened.append(opening.attempt)
 
     def progress(self, progress: Progress) -> None:
+        assert progress.attempt not in [entry.opening.attempt for entry in self.closed], "noted after its close"
         self.notes.append(progress)
 
     def close(self, entry: Entry) -> None:
@@ -336,7 +337,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 def test_a_drained_reply_that_fails_is_not_tried_again_for_a_client_that_is_gone() -> None:
     async def test() -> None:
         async with place() as here:
-            here.provider.queue(REPLY.then_at(0, Head(), Hold("cut"), Cut()), REPLY)
+            here.provider.queue(REPLY.then_at(0, Head(), Hold("end")), REPLY)
             client = ListClient()
             run = here.run(
                 client, here.deployment(), here.deployment(), client_gone=ClientGone(action="drain", drain=SECONDS)
@@ -345,10 +346,39 @@ def test_a_drained_reply_that_fails_is_not_tried_again_for_a_client_that_is_gone
             await _until(lambda: run._upstream is not None)
             run.interrupt(Exit.CLIENT_GONE)
             await asyncio.sleep(0)
-            here.provider.release("cut")
+            here.provider.release("end")
             await task
-            assert len(here.books.exits) == 1
+            assert here.books.exits == [Exit.TRUNCATED]
             assert len(here.provider.served) == 1
+
+    within(test)
+
+
+def test_a_reply_is_drained_for_a_client_that_is_gone_no_longer_than_the_route_says() -> None:
+    async def test() -> None:
+        async with place() as here:
+            here.provider.queue(REPLY.stall_at(4))
+            client = ListClient()
+            run = here.run(client, client_gone=ClientGone(action="drain", drain=0.1))
+            await interrupted(run, client.got.wait(), Exit.CLIENT_GONE)
+            assert here.books.exits == [Exit.CLIENT_GONE]
+
+    within(test)
+
+
+def test_a_client_that_fails_at_the_last_bytes_leaves_the_entry_as_it_was_closed() -> None:
+    class Failing(ListClient):
+        async def send(self, data: bytes, *, last: bool) -> None:
+            if last:
+                raise RuntimeError("a defect")
+            await super().send(data, last=last)
+
+    async def test() -> None:
+        async with place() as here:
+            here.provider.queue(REPLY)
+            outcome = await here.run(Failing()).wait()
+            assert here.books.exits == [Exit.COMPLETED]
+            assert len(outcome.defects) == 1
 
     within(test)
 
@@ -356,7 +386,7 @@ def test_a_drained_reply_that_fails_is_not_tried_again_for_a_client_that_is_gone
 def test_a_client_that_was_slow_does_not_make_the_provider_late() -> None:
     async def test() -> None:
         async with place() as here:
-            here.provider.queue(REPLY.hold_at(3, "more"))
+            here.provider.queue(REPLY.hold_at(1, "more"))
             client = ListClient()
             client.room.clear()
             run = here.run(client, here.deployment(timeouts=Timeouts(between_frames=0.4)))
@@ -531,6 +561,55 @@ def test_progress_is_noted_while_the_provider_is_silent() -> None:
             await interrupted(run, _until(lambda: bool(here.books.notes)), Exit.CLIENT_GONE)
             assert here.books.notes[-1].delivered.output > 0
             assert not here.books.notes[-1].reading.reports
+
+    within(test)
+
+
+def test_progress_is_noted_once_a_second_at_most() -> None:
+    async def test() -> None:
+        async with place() as here:
+            here.provider.queue(REPLY.paced(0.06))
+            began = time.monotonic()
+            await here.run(ListClient()).wait()
+            # One more for the first report.
+            assert len(here.books.notes) <= 2 + (time.monotonic() - began) / drive.NOTE_EVERY
+
+    within(test)
+
+
+def test_nothing_is_noted_of_an_attempt_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drive, "NOTE_EVERY", 0.0)
+
+    class Lingering(ListClient):
+        async def send(self, data: bytes, *, last: bool) -> None:
+            await super().send(data, last=last)
+            if last:
+                await asyncio.sleep(4 * drive.TICK)
+
+    async def test() -> None:
+        async with place() as here:
+            here.provider.queue(chat_reply(text="Good morning", shape="absent").delivered("whole"))
+            await here.run(Lingering()).wait()
+            assert here.books.exits == [Exit.COMPLETED]
+
+    within(test)
+
+
+def test_an_end_that_nobody_foresaw_still_stops_the_provider() -> None:
+    class Fatal(BaseException):
+        pass
+
+    class Failing(ListClient):
+        async def send(self, data: bytes, *, last: bool) -> None:
+            raise Fatal
+
+    async def test() -> None:
+        async with place() as here:
+            here.provider.queue(REPLY.stall_at(2))
+            with pytest.raises(Fatal):
+                await here.run(Failing()).wait()
+            await here.provider.wait_for(lambda: here.provider.served[0].ended)
+            assert here.provider.served[0].ended == "client_left"
 
     within(test)
 

@@ -8,7 +8,19 @@ from hypothesis import strategies as st
 
 from counterfoil.config import ClientGone, Retries, Timeouts
 from counterfoil.core.error import FailureKind
-from counterfoil.exchange.command import Abort, Close, Command, Deliver, Finish, Head, Interrupted, Open, Post, Read
+from counterfoil.exchange.command import (
+    Abort,
+    Close,
+    Command,
+    Deliver,
+    Finish,
+    Head,
+    Interrupted,
+    Note,
+    Open,
+    Post,
+    Read,
+)
 from counterfoil.exchange.meter import LONGEST_ID
 from counterfoil.ledger.entry import Exit, Opening, figures
 from counterfoil.ledger.store import BooksUnavailable
@@ -74,6 +86,18 @@ def test_a_cut_after_the_end_is_no_cut() -> None:
     world.run(call())
     assert world.entry.exit is Exit.COMPLETED
     assert world.sent.endswith(b"data: [DONE]\n\n")
+    assert world.all(Abort), "a broken connection is not kept"
+    assert not world.all(Finish)
+
+
+def test_the_first_report_is_noted_at_once_because_it_may_be_the_last() -> None:
+    script = chat(shape="every_chunk")
+    world = World(played(script.then_at(3)))
+    world.run(call())
+    (note,) = world.all(Note)
+    assert isinstance(note, Note)
+    assert note.progress.reading.reports == 1
+    assert world.log.index(note) < next(at for at, command in enumerate(world.log) if isinstance(command, Deliver))
 
 
 def test_usage_read_before_a_cut_is_kept_and_what_came_after_it_is_added() -> None:
