@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCAL_MODEL := $(BIN)/counterfoil local install
 
-.PHONY: demo test lint types tests bench soak fuzz lock clean help
+.PHONY: docs demo test lint types tests bench soak fuzz lock clean help
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -21,6 +21,7 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+	$(BIN)/mypy bench/gateway.py fuzz/decoders.py docs/generate.py
 
 tests: $(VENV)/.dev
 	@$(LOCAL_MODEL)
@@ -34,6 +35,9 @@ soak: $(VENV)/.dev ## kill the gateway for ten minutes and compare the books
 
 fuzz: $(VENV)/.dev ## ten minutes of random bytes against the decoders
 	$(BIN)/python fuzz/decoders.py --seconds 600
+
+docs: $(VENV)/.dev ## write the generated parts of docs/ again
+	$(BIN)/python docs/generate.py
 
 lock: $(VENV)/.dev ## pin every dependency again, with hashes
 	$(BIN)/pip install -q uv

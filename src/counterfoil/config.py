@@ -61,6 +61,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One frame of a provider's stream."""
     reply: Bytes = 64 * MEBIBYTE
     """A provider's whole reply."""
+    connections: Annotated[int, msgspec.Meta(ge=16, le=100_000)] = 4096
+    """Client connections open at once; one more is told 503 and closed."""
     nesting: Annotated[int, msgspec.Meta(ge=8, le=500)] = 100
     """How deep a request's JSON may be nested."""
 

@@ -68,7 +68,7 @@ class Service:
         self._setup = load()
         check_listen(self._setup.config)
         self._ledger = ledger
-        self._patience = patience or Patience()
+        self._patience = patience or Patience(connections=self._setup.config.limits.connections)
         self._engine = engine
         self._prices = self._setup.prices
         self._learned: set[str] = set()

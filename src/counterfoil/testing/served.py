@@ -32,7 +32,8 @@ class Served:
     """Frames that were wholly written; the script's first ones."""
     units: int = 0
     """Units of output in those frames."""
-    text: str = field(default="", repr=False)
+    pieces: list[str] = field(default_factory=list, repr=False)
+    """The reply text of those frames, one piece a frame."""
     reported: Counts | None = None
     """What the reports in those frames amount to; None where none went out."""
     waiting_at: str | None = None
@@ -42,6 +43,11 @@ class Served:
     """When the client was noticed to have left before the end; None where it stayed."""
     ended: Ended | None = None
     ended_at: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The reply text of the frames that were wholly written."""
+        return "".join(self.pieces)
 
     @property
     def path(self) -> str:
@@ -123,6 +129,6 @@ def note_frame(served: Served, frame: Send) -> None:
     """Put a wholly written frame on the record."""
     served.frames_written += 1
     served.units += frame.units
-    served.text += frame.text
+    served.pieces.append(frame.text)
     if frame.reported is not None:
         served.reported = frame.reported

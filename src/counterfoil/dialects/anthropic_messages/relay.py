@@ -69,8 +69,10 @@ class MessagesRelay:
             return b""
         if frame.event in _UNTOUCHED and frame.raw.endswith(_BLANK_LINES):
             return frame.raw
-        if frame.comment or not frame.data.strip():
+        if frame.comment:
             return _own(frame)
+        if not frame.data.strip():
+            return b""  # a client would read an empty line as JSON
         try:
             return self._carry(frame)
         except UNREADABLE:
