@@ -6,6 +6,7 @@ Rule 1: everything is read anew each time, so that a reload means what a restart
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from counterfoil.driver.discover import NOTHING_FOUND, Discovered, discover
 from counterfoil.driver.resolve import Resolver, discovery_wanted
 from counterfoil.ledger.price_sheet import SheetError
 from counterfoil.ledger.price_table import PriceTable
-from counterfoil.local import installed
+from counterfoil.local import LocalError, installed
 from counterfoil.stores.price_files import load_prices
 from counterfoil.transport.secret import SecretStore
 
@@ -70,7 +71,13 @@ def load_setup(
 
 
 def _embedded_model() -> str | None:
-    weights = installed()
+    """The model this machine can run by itself: weights without their engine are no model."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        return None
+    try:
+        weights = installed()
+    except LocalError as error:
+        raise _wrong(str(error)) from error
     return None if weights is None else weights.model_name
 
 

@@ -554,12 +554,15 @@ def test_groqs_own_place_is_read_too() -> None:
 
 
 def test_the_reply_has_one_scope_unless_choices_are_counted_apart() -> None:
-    frames = (finish(choice=1), chunk([], usage=usage(9, 3)), finish(choice=0), chunk([], usage=usage(9, 5)))
+    frames = (finish(choice=1), finish(choice=0), chunk([], usage=usage(9, 3)), chunk([], usage=usage(9, 5)))
     plain, _ = events_of(*frames, choices=2)
+    frames = (finish(choice=1), chunk([], usage=usage(9, 3)), finish(choice=0), chunk([], usage=usage(9, 5)))
     apart, _ = events_of(*frames, choices=2, quirks=Quirks(usage_per_choice=True))
+    unknown, _ = events_of(*frames, choices=2)
     alone, _ = events_of(finish(), chunk([], usage=usage()), quirks=Quirks(usage_per_choice=True))
     assert [event.report.scope for event in of(UsageReported, plain)] == [None, None]
     assert [event.report.scope for event in of(UsageReported, apart)] == [1, 0]
+    assert [event.report.scope for event in of(UsageReported, unknown)] == [1, 0], "the bytes say it too"
     assert [event.report.scope for event in of(UsageReported, alone)] == [None]
 
 

@@ -89,6 +89,7 @@ class ChatDecoder:
         self._done = False
         self._failed = False
         self._reported = False
+        self._counted_apart = quirks.usage_per_choice
         self._timings: dict[int | None, bytes] = {}
         self._citations = b""
 
@@ -238,8 +239,14 @@ class ChatDecoder:
         events.append(UsageReported(report))
 
     def _scope(self, chunk: Chunk) -> int | None:
-        """The choice a report is of, where each has its own: the one that finished last before it (WIRE.md 4)."""
-        if not self._quirks.usage_per_choice or max(self._requested, len(self._choices)) < 2:
+        """The choice a report is of, where each has its own: the one that finished last before it (WIRE.md 4).
+
+        A row says so, or the bytes do: a usage frame between the finishes of two choices can only be the first one's.
+        """
+        expected = max(self._requested, len(self._choices))
+        between = self._streamed and not chunk.choices and 0 < self._finished < expected
+        self._counted_apart = self._counted_apart or between
+        if not self._counted_apart or expected < 2:
             return None
         if not self._streamed:
             return 0
