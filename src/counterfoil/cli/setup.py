@@ -17,7 +17,6 @@ from counterfoil.cli.places import LEDGER_NAME, data_directory
 from counterfoil.config import Config
 from counterfoil.core.error import CounterfoilError
 from counterfoil.driver.deployment import load_table
-from counterfoil.local.errors import LocalError
 
 if TYPE_CHECKING:
     from counterfoil.server.setup import Setup
@@ -59,8 +58,6 @@ def gather_or_refuse(arguments: argparse.Namespace) -> Setup:
         lines = str(error).splitlines()
         text = lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} things are wrong:", *lines])
         raise CommandError(text, code=ExitCode.CONFIGURATION) from error
-    except LocalError as error:
-        raise CommandError(error.what, error.remedy, code=ExitCode.CONFIGURATION) from error
     except ModuleNotFoundError as error:
         raise needs_server(error) from error
 
