@@ -614,6 +614,16 @@ def test_an_end_that_nobody_foresaw_still_stops_the_provider() -> None:
     within(test)
 
 
+def test_the_provider_is_called_with_the_secret_of_its_deployment() -> None:
+    async def test() -> None:
+        async with place() as here:
+            here.driver._reveal = {"play-secret": "sesame"}.get
+            await here.run(ListClient(), here.deployment(secret="play-secret")).wait()
+            assert here.provider.served[0].headers["authorization"] == "Bearer sesame"
+
+    within(test)
+
+
 def test_a_stale_connection_is_a_lost_attempt_with_its_own_entry_and_then_a_reply() -> None:
     async def test() -> None:
         async with place() as here:

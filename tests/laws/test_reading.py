@@ -7,12 +7,16 @@ from hypothesis import strategies as st
 
 from counterfoil.usage.reading import (
     LARGEST_COUNT,
+    LINES_KEPT,
+    NAME_KEPT,
     NO_READING,
+    OTHER_LINES,
     RAW_REPORTS_KEPT,
     WHOLE_REPLY,
     Counter,
     Reading,
     Report,
+    ReportLine,
 )
 from tests.laws.strategies import any_counts, counts, reading_of, reports
 
@@ -135,3 +139,19 @@ def test_a_number_no_count_can_be_is_not_heard_but_noted(
             assert counter in after.implausible
     for scope in after.scopes.values():
         assert all(0 <= observation.value <= LARGEST_COUNT for observation in scope.values())
+
+
+def test_lines_beyond_what_an_entry_can_hold_are_added_up_in_one_and_none_of_their_tokens_is_lost() -> None:
+    lines = tuple(ReportLine("message", {Counter.INPUT: 2, Counter.OUTPUT: 3}, f"m{n}") for n in range(5000))
+    waived = ReportLine("message", {Counter.INPUT: 7}, "declined", waived=True)
+    reading = reading_of(Report({}, lines=(*lines, waived)))
+    assert len(reading.lines) == LINES_KEPT
+    assert reading.lines[:-1] == lines[: LINES_KEPT - 1]
+    assert (reading.lines[-1].kind, reading.lines[-1].model) == (OTHER_LINES, None)
+    assert sum(line.counts[Counter.INPUT] or 0 for line in reading.lines) == 2 * 5000
+    assert sum(line.counts[Counter.OUTPUT] or 0 for line in reading.lines) == 3 * 5000
+
+
+def test_a_lines_names_are_kept_as_far_as_names_go() -> None:
+    (line,) = reading_of(Report({}, lines=(ReportLine("k" * 10**6, {}, "m" * 10**6),))).lines
+    assert (line.kind, line.model) == ("k" * NAME_KEPT, "m" * NAME_KEPT)

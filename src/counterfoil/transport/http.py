@@ -165,6 +165,7 @@ class _Response:
     def __init__(self, response: aiohttp.ClientResponse, draining: set[asyncio.Task[None]]) -> None:
         self._response = response
         self._content = response.content
+        self._protocol = response.connection.protocol if response.connection is not None else None
         self._draining = draining
         self.status = response.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
@@ -173,7 +174,8 @@ class _Response:
         try:
             return await self._content.readany()
         except aiohttp.ClientPayloadError as error:
-            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, aiohttp.ClientError):
+            # The body's error says only that it is not whole; the connection knows whether it was closed or broke.
+            if self._protocol is not None and isinstance(self._protocol.exception(), OSError):
                 raise Broken("the connection broke in the middle of the reply") from error
             raise Cut("the reply was cut") from error
         except (aiohttp.ClientError, OSError) as error:

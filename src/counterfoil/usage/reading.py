@@ -16,7 +16,10 @@ import msgspec
 
 __all__ = [
     "LARGEST_COUNT",
+    "LINES_KEPT",
+    "NAME_KEPT",
     "NO_READING",
+    "OTHER_LINES",
     "RAW_REPORTS_KEPT",
     "WHOLE_REPLY",
     "Counter",
@@ -33,6 +36,13 @@ that a cost still fits in 64 bits."""
 RAW_REPORTS_KEPT: Final = 8
 """How many reports a reading keeps word for word: the first, and the last seven. The count of all of them is kept."""
 
+
+LINES_KEPT: Final = 64
+"""Lines of a report that are kept apart, the last for what all others add up to: an entry has to fit into a record."""
+NAME_KEPT: Final = 256
+"""Characters of a line's kind and model that are kept."""
+OTHER_LINES: Final = "other"
+"""The kind of the line that the rest are added up in."""
 
 WHOLE_REPLY: Final = -1
 """The scope of a report that speaks of the reply, not of one choice."""
@@ -152,7 +162,17 @@ def _single(report: Report) -> Reading:
         for counter, value in _plausible(report.counts, deaf).items()
         if value is not None
     }
-    lines = tuple(msgspec.structs.replace(line, counts=_plausible(line.counts, deaf)) for line in report.lines or ())
+    lines = tuple(
+        ReportLine(
+            line.kind[:NAME_KEPT],
+            _plausible(line.counts, deaf),
+            line.model and line.model[:NAME_KEPT],
+            line.waived,
+        )
+        for line in report.lines or ()
+    )
+    if len(lines) > LINES_KEPT:
+        lines = (*lines[: LINES_KEPT - 1], _folded(lines[LINES_KEPT - 1 :], deaf))
     return Reading(
         scopes={WHOLE_REPLY if report.scope is None else report.scope: said} if said else {},
         lines=lines,
@@ -160,6 +180,17 @@ def _single(report: Report) -> Reading:
         raw=(report.raw,) if report.raw else (),
         implausible=frozenset(deaf),
     )
+
+
+def _folded(lines: tuple[ReportLine, ...], deaf: set[Counter]) -> ReportLine:
+    """One line of no model for all of these. What is waived is outside the totals, and left out."""
+    counts: dict[Counter, int | None] = {}
+    for line in lines:
+        if not line.waived:
+            for counter, value in line.counts.items():
+                if value is not None:
+                    counts[counter] = (counts.get(counter) or 0) + value
+    return ReportLine(OTHER_LINES, _plausible(counts, deaf))
 
 
 def _plausible(counts: Mapping[Counter, int | None], deaf: set[Counter]) -> Mapping[Counter, int | None]:
