@@ -220,3 +220,10 @@ def test_every_frame_shows_the_model_that_was_asked_for_or_the_providers_where_t
     world = World(played(REPLY))
     world.run(msgspec.structs.replace(asked, route=route))
     assert {frame["model"] for frame in world.frames} == {name}
+
+
+def test_an_attempt_without_stream_options_takes_nothing_from_the_retries_that_a_failure_has() -> None:
+    body = b'{"error":{"message":"Unrecognized field: stream_options","type":"invalid_request_error"}}'
+    world = World(refused(400, body), refused(503), played(REPLY))
+    world.run(call(deployment(known=False), retries=Retries(attempts=2)))
+    assert [entry.exit for entry in world.entries] == [Exit.REJECTED, Exit.REJECTED, Exit.COMPLETED]

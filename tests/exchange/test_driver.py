@@ -15,6 +15,7 @@ import pytest
 from counterfoil.config import ClientGone, Limits, Retries, Timeouts
 from counterfoil.driver import drive
 from counterfoil.driver.drive import Client, Driver, Run
+from counterfoil.exchange.attempt import SLOW_CLIENT
 from counterfoil.exchange.call import Context
 from counterfoil.exchange.command import Outcome
 from counterfoil.exchange.route import Deployment
@@ -448,6 +449,7 @@ def test_a_client_that_takes_nothing_holds_an_exchange_no_longer_than_its_deadli
             client.room.clear()
             await here.run(client, here.deployment(timeouts=Timeouts(total=0.2))).wait()
             assert here.books.exits == [Exit.TIMED_OUT]
+            assert here.books.closed[0].detail == SLOW_CLIENT
 
     within(test)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -222,6 +224,24 @@ def test_nobody_listening_is_unreachable() -> None:
         await spare.wait_closed()
         with pytest.raises(Unreachable):
             await post(transport, f"http://127.0.0.1:{port}/v1")
+
+    within(test)
+
+
+def test_a_host_that_does_not_take_the_connection_is_given_up_in_time() -> None:
+    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+        with contextlib.ExitStack() as stack:
+            full = stack.enter_context(socket.socket())
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            for _ in range(4):  # a full queue takes no more, and says nothing
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+            began = time.monotonic()
+            with pytest.raises(Unreachable):
+                await post(transport, f"http://127.0.0.1:{full.getsockname()[1]}/v1", connect=0.2)
+            assert time.monotonic() - began < SECONDS / 2
 
     within(test)
 

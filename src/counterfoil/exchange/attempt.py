@@ -43,10 +43,12 @@ from counterfoil.exchange.reply import Reply, Step, is_streamed, is_web_page
 from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.entry import Entry, Exit, Opening
 
-__all__ = ["Attempted", "attempt"]
+__all__ = ["SLOW_CLIENT", "Attempted", "attempt"]
 
 ERROR_BODY: Final = 256 * 1024
 """How much of a provider's error answer is read, in bytes."""
+SLOW_CLIENT: Final = "the client did not take the reply in time"
+"""The detail of an attempt that ran out of time while it waited for its client, not for the provider."""
 ERROR_SECONDS: Final = 10.0
 """How long a provider may take to say what went wrong."""
 
@@ -274,7 +276,9 @@ class _Running:
             yield Start(200, self._reply_headers())
         answer = yield Deliver(data, self.began + self._timeouts.total)
         self._quiet_since = self._context.clock()  # the provider owes nothing for the time a client was slow
-        return answer if isinstance(answer, Interrupted) else None
+        if not isinstance(answer, Interrupted):
+            return None
+        return Interrupted(Exit.TIMED_OUT, SLOW_CLIENT) if answer.exit is Exit.TIMED_OUT else answer
 
     def _goes_on(self, interruption: Interrupted) -> bool:
         """Whether the provider is still read although the client has hung up."""
