@@ -567,7 +567,9 @@ def test_progress_is_noted_while_the_provider_is_silent() -> None:
     within(test)
 
 
-def test_progress_is_noted_once_a_second_at_most() -> None:
+def test_progress_is_noted_no_oftener_than_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drive, "NOTE_EVERY", 0.3)
+
     async def test() -> None:
         async with place() as here:
             here.provider.queue(REPLY.paced(0.06))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from counterfoil.testing import Counts, Cut, Hold, Playback, Send, chat_reply, no_answer, redirect
+from counterfoil.testing import Counts, Cut, Hold, Playback, Script, Send, chat_reply, no_answer, redirect
 from counterfoil.transport.http import AiohttpTransport, Broken, Unreachable, Upstream
 from counterfoil.transport.http import Cut as CutShort
 
@@ -202,6 +203,18 @@ def test_the_provider_is_asked_not_to_compress() -> None:
     async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
         await read_all(await post(transport, url))
         assert provider.served[0].headers["accept-encoding"] == "identity"
+
+    within(test)
+
+
+def test_what_is_compressed_all_the_same_is_not_unpacked_here() -> None:
+    packed = gzip.compress(b"x" * 1_000_000)
+
+    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+        provider.queue(Script(steps=(Send(packed),), framing="length").with_headers(content_encoding="gzip"))
+        upstream = await post(transport, url)
+        assert upstream.headers["content-encoding"] == "gzip"
+        assert await read_all(upstream) == packed
 
     within(test)
 
