@@ -107,7 +107,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     priced_by: PricedBy | None = None
     waived: bool = False
     rates: Mapping[str, int] = {}
-    """What each bucket was charged, by its name: picodollars per million tokens. Pinned, because price lists move on."""
+    """What each bucket was charged, by its name: picodollars per million tokens. Pinned, since price lists move on."""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
