@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from counterfoil.ledger.entry import Exit
+from counterfoil.server.limits import Patience
 from counterfoil.testing import ChatReply, Head, Stall, chat_reply, running
 from counterfoil.testing.playbook import Script
 from tests.shells.gateway import HELLO, SECONDS, RunningGateway, gateway
@@ -153,6 +154,21 @@ def test_a_slow_reader_slows_the_provider_down(tmp_path: Path) -> None:
         assert provider.served[0].frames_written >= frames
         wait_until(lambda: not served.gateway.driver.open_exchanges, "the exchange never ended")
         assert served.entry().exit is Exit.COMPLETED
+
+
+def test_a_client_that_never_reads_is_let_go_when_its_time_is_over(tmp_path: Path) -> None:
+    long = ChatReply(text=("x",) * 2000, extra={"padding": "y" * CHUNK}).script()
+    patience = Patience(linger=0.2)
+    with (
+        running() as provider,
+        gateway(tmp_path, {"m": provider.base_url}, "timeouts: {total: 1.0}", patience=patience) as served,
+    ):
+        provider.queue(long)
+        client = send_chat(served, receive_buffer=64 * 1024)
+        wait_until(lambda: bool(served.entries()), "the exchange never ended")
+        assert served.entry().exit is Exit.TIMED_OUT
+        wait_until(lambda: not client_connections(served), "the connection of a client that never reads stays open")
+        client.close()
 
 
 def client_connections(served: RunningGateway) -> int:
