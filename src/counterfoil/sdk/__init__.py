@@ -1,0 +1,1 @@
+"""The same core without a server: one exchange a call, and replies in the shape people know."""
