@@ -33,7 +33,8 @@ from counterfoil.testing import (
     no_answer,
     silent_answer,
 )
-from counterfoil.transport.http import AiohttpTransport, Transport, Unreachable, Upstream
+from counterfoil.transport.http import AiohttpTransport
+from counterfoil.transport.transport import Transport, Unreachable, Upstream
 from tests.exchange.world import call, deployment, price_by_count
 
 SECONDS = 10.0

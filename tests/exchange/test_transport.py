@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from counterfoil.testing import Counts, Cut, Hold, Playback, Script, Send, chat_reply, no_answer, redirect
-from counterfoil.transport.http import AiohttpTransport, Broken, Unreachable, Upstream
-from counterfoil.transport.http import Cut as CutShort
+from counterfoil.transport.http import AiohttpTransport
+from counterfoil.transport.transport import Broken, Unreachable, Upstream
+from counterfoil.transport.transport import Cut as CutShort
 
 SECONDS = 10.0
 REPLY = chat_reply(text="Good morning", usage=Counts(input=7, output=2))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, assert_never
 
+from counterfoil.driver.sending import sending_of
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -35,9 +36,8 @@ from counterfoil.exchange.exchange import exchange
 from counterfoil.exchange.meter import Meter
 from counterfoil.ledger.entry import Exit
 from counterfoil.ledger.store import Books
-from counterfoil.providers.auth import auth_headers
 from counterfoil.providers.provider import EMBEDDED
-from counterfoil.transport.http import Broken, Cut, Transport, Unreachable, Upstream
+from counterfoil.transport.transport import Broken, Cut, Transport, Unreachable, Upstream
 
 __all__ = ["Client", "Driver", "Embedded", "Run", "jitter", "new_id"]
 
@@ -144,6 +144,8 @@ class Run:
         self._asked = 0
         """How often others have asked the task to stop: theirs to take back."""
         self._cancelled = False
+        self.outcome: Outcome | None = None
+        """How it ended, also when `wait` was cancelled; None until then."""
 
     async def wait(self) -> Outcome:
         """Drive the exchange to its end. If the surrounding task is cancelled, the entry is closed first."""
@@ -207,6 +209,7 @@ class Run:
                     command = steps.send(answer)
         except StopIteration as stop:
             outcome: Outcome = stop.value
+            self.outcome = outcome
             return outcome
 
     async def _carry_out(self, command: Open | Note | Close | Start | Finish | Abort) -> None:
@@ -277,8 +280,6 @@ class Run:
 
     async def _post(self, command: Post) -> Head | Interrupted:
         deployment = command.deployment
-        provider = deployment.provider
-        path = provider.path.format(model=deployment.model) if provider.path else command.path
         secret = self._reveal(deployment.secret) if deployment.secret else None
         base_url = deployment.base_url
         if base_url == EMBEDDED:
@@ -286,21 +287,10 @@ class Run:
                 base_url, secret = await self._start_embedded()
             except Unreachable as error:
                 return Interrupted(Exit.LOST, str(error))
-        headers = {
-            "content-type": "application/json",
-            "accept": deployment.dialect.content_type if command.streamed else "application/json",
-            "user-agent": "counterfoil",
-            **provider.headers,
-            **deployment.headers,
-            **auth_headers(provider.auth, secret),
-        }
+        sending = sending_of(command, base_url, secret)
         try:
             upstream = await self._transport.post(
-                base_url.rstrip("/") + path,
-                headers,
-                command.body,
-                connect=command.connect,
-                query={**provider.query, **deployment.query},
+                sending.url, sending.headers, command.body, connect=command.connect, query=sending.query
             )
         except (Unreachable, Broken, Cut) as error:
             return Interrupted(Exit.LOST, str(error))

@@ -40,7 +40,8 @@ from counterfoil.server.setup import Setup
 from counterfoil.server.state import ReloadRefused, State
 from counterfoil.stores.books import LedgerBooks, open_books
 from counterfoil.stores.journal import Fsync, JournalSettings
-from counterfoil.transport.http import AiohttpTransport, Unreachable
+from counterfoil.transport.http import AiohttpTransport
+from counterfoil.transport.transport import Unreachable
 from counterfoil.usage.settle import SettledLine
 
 __all__ = ["Load", "Service", "serve"]

@@ -1,77 +1,30 @@
-"""The only opener of provider sockets. Small on purpose: post, read some, finish, abort.
+"""Providers called with aiohttp (the `server` extra): the gateway's transport. Small on purpose.
 
-Rule 1: nothing above this file knows which library speaks HTTP.
-Rule 2: a redirect is never followed (it would carry a secret elsewhere) and a request is never repeated here: an
-attempt is one call, so that it can have one entry.
-Rule 3: a connection goes back to the pool only after its reply was read to the end.
+Rule 1: it keeps the rules of `transport/transport.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import urllib.request
 from collections.abc import Mapping
-from typing import Final, Protocol
 
 import aiohttp
 from yarl import URL
 
-__all__ = ["AiohttpTransport", "Broken", "Cut", "Transport", "Unreachable", "Upstream"]
+from counterfoil.transport.proxy import Proxies
+from counterfoil.transport.transport import (
+    DRAIN_BYTES,
+    DRAIN_SECONDS,
+    KEEP_ALIVE,
+    POOL,
+    Broken,
+    Cut,
+    Unreachable,
+    Upstream,
+)
 
-POOL: Final = 10_000
-"""Connections open at once, over all providers."""
-KEEP_ALIVE: Final = 15.0
-"""Seconds an idle connection is kept. That a server closed it sooner is noticed, but for the moment on the wire."""
-DRAIN_SECONDS: Final = 1.0
-DRAIN_BYTES: Final = 64 * 1024
-PROXIES_KEPT: Final = 1024
-"""Hosts whose proxy is remembered."""
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-class Unreachable(Exception):
-    """No connection could be made. The text is the gateway's own and safe to show."""
-
-
-class Broken(Exception):
-    """The connection broke."""
-
-
-class Cut(Exception):
-    """The provider closed the connection before the body it announced was complete."""
-
-
-class Upstream(Protocol):
-    """A provider's answer, its body not yet read."""
-
-    status: int
-    headers: Mapping[str, str]
-    """Names in lower case."""
-
-    async def read(self) -> bytes:
-        """Some bytes, empty at the end. Raises Cut or Broken. Cancelling it loses nothing."""
-        ...
-
-    def finish(self) -> None:
-        """The reply is complete: give the connection back once the rest of the body has come."""
-        ...
-
-    def abort(self) -> None:
-        """Drop the connection, so that the provider stops. Safe to call twice."""
-        ...
-
-
-class Transport(Protocol):
-    """How a provider is called."""
-
-    async def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, query: Mapping[str, str]
-    ) -> Upstream:
-        """Send and wait for the head. `connect`: seconds to connect. Raises Unreachable, Cut or Broken."""
-        ...
-
-    async def close(self) -> None: ...
+__all__ = ["AiohttpTransport"]
 
 
 class AiohttpTransport:
@@ -79,7 +32,7 @@ class AiohttpTransport:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._proxies: dict[tuple[str, str, int | None], str | None] = {}
+        self._proxies = Proxies()
         self._draining: set[asyncio.Task[None]] = set()
 
     async def post(
@@ -93,7 +46,7 @@ class AiohttpTransport:
                 target,
                 data=body,
                 headers={"accept-encoding": "identity", **headers},
-                proxy=self._proxy(target),
+                proxy=self._proxies.proxy(target.scheme, target.host or "", target.port),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect),
             )
@@ -128,22 +81,6 @@ class AiohttpTransport:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-
-    def _proxy(self, target: URL) -> str | None:
-        """What the usual proxy variables say of this address. Never a proxy for this machine.
-
-        aiohttp's own way to ask them (`trust_env`) also reads `~/.netrc`, once a request, and adds what it finds there.
-        """
-        host, key = target.host or "", (target.scheme, target.host or "", target.port)
-        if host in LOOPBACK:
-            return None
-        if key not in self._proxies:
-            if len(self._proxies) >= PROXIES_KEPT:
-                self._proxies.clear()
-            bypassed = urllib.request.proxy_bypass(f"{host}:{target.port}" if target.port else host)
-            proxy = None if bypassed else urllib.request.getproxies().get(target.scheme)
-            self._proxies[key] = f"http://{proxy}" if proxy and "://" not in proxy else proxy
-        return self._proxies[key]
 
     def _opened(self) -> aiohttp.ClientSession:
         session = self._session
