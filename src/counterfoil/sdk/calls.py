@@ -1,0 +1,76 @@
+"""Calls without a client of one's own: they share one, made at the first call and closed when the interpreter ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Coroutine, Sequence
+from typing import Any, Literal, overload
+
+from counterfoil.sdk.client import AsyncClient, Client
+from counterfoil.sdk.reply import ChatCompletion
+from counterfoil.sdk.stream import AsyncStream, Stream
+
+__all__ = ["acompletion", "completion", "shared_async_client", "shared_client"]
+
+_lock = threading.Lock()
+_client: Client | None = None
+_async_client: AsyncClient | None = None
+
+
+@overload
+def completion(
+    model: str, messages: Sequence[Any], *, stream: Literal[False] = False, **params: Any
+) -> ChatCompletion: ...
+@overload
+def completion(model: str, messages: Sequence[Any], *, stream: Literal[True], **params: Any) -> Stream: ...
+@overload
+def completion(
+    model: str, messages: Sequence[Any], *, stream: bool | None, **params: Any
+) -> ChatCompletion | Stream: ...
+def completion(
+    model: str, messages: Sequence[Any], *, stream: bool | None = False, **params: Any
+) -> ChatCompletion | Stream:
+    """Ask a model: `completion("openai/gpt-4o-mini", [{"role": "user", "content": "Good morning"}])`.
+
+    `model`: `provider/model`, a name that only one provider means, a route of $COUNTERFOIL_CONFIG, or whatever the
+    gateway at `base_url` or $COUNTERFOIL_BASE_URL serves. `params`: every field of OpenAI's chat request, and ours, as
+    `Client` and `chat.completions.create` have them. Raises counterfoil.Error.
+    """
+    return shared_client().chat.completions.create(model=model, messages=messages, stream=stream, **params)
+
+
+@overload
+def acompletion(
+    model: str, messages: Sequence[Any], *, stream: Literal[False] = False, **params: Any
+) -> Coroutine[Any, Any, ChatCompletion]: ...
+@overload
+def acompletion(
+    model: str, messages: Sequence[Any], *, stream: Literal[True], **params: Any
+) -> Coroutine[Any, Any, AsyncStream]: ...
+@overload
+def acompletion(
+    model: str, messages: Sequence[Any], *, stream: bool | None, **params: Any
+) -> Coroutine[Any, Any, ChatCompletion | AsyncStream]: ...
+def acompletion(
+    model: str, messages: Sequence[Any], *, stream: bool | None = False, **params: Any
+) -> Coroutine[Any, Any, Any]:
+    """`completion`, to be awaited. Any number of event loops may use it, one after the other or at once."""
+    return shared_async_client().chat.completions.create(model=model, messages=messages, stream=stream, **params)
+
+
+def shared_client() -> Client:
+    """The client of all `completion` calls."""
+    global _client  # noqa: PLW0603 - made once, by whoever calls first
+    with _lock:
+        if _client is None:
+            _client = Client()
+        return _client
+
+
+def shared_async_client() -> AsyncClient:
+    """The client of all `acompletion` calls."""
+    global _async_client  # noqa: PLW0603 - made once, by whoever calls first
+    with _lock:
+        if _async_client is None:
+            _async_client = AsyncClient()
+        return _async_client

@@ -1,0 +1,281 @@
+"""The two clients. One exchange a call, two drivers: what a call means is in `core.py`, and here is how it is waited for.
+
+Rule 1: a client reads nothing and opens nothing before its first call, and lets go of everything when it is closed,
+collected, or the interpreter ends.
+Rule 2: `Client` is for threads, any number of them; `AsyncClient` for event loops, one after the other or at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, overload
+
+from counterfoil.driver.blocking import BlockingRun
+from counterfoil.driver.drive import Driver
+from counterfoil.driver.pull import PullRun
+from counterfoil.ledger.entry import Entry
+from counterfoil.sdk.core import Core
+from counterfoil.sdk.meter import Meter, meter
+from counterfoil.sdk.options import read_options
+from counterfoil.sdk.reply import ChatCompletion
+from counterfoil.sdk.stream import AsyncStream, Stream, read_whole
+from counterfoil.transport.blocking import BlockingTransport
+from counterfoil.transport.pooled import PooledTransport
+
+__all__ = ["AsyncChat", "AsyncClient", "AsyncCompletions", "Chat", "Client", "Completions"]
+
+_Path = str | os.PathLike[str]
+
+
+class _Settings:
+    """What both clients are made of."""
+
+    def __init__(
+        self,
+        config: _Path | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        ledger: _Path | None = None,
+        max_retries: int | None = None,
+        timeout: float | None = None,
+        fallbacks: Iterable[str | Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+        drop: bool = False,
+        tags: Iterable[str] = (),
+    ) -> None:
+        """Everything is optional, and a call can say it anew.
+
+        `config`: a configuration file of the gateway's form, whose routes can be asked for; `base_url`: a running
+        gateway or any OpenAI-compatible server; `api_key`: its key, or the secret of the provider a call names;
+        `ledger`: the SQLite file that keeps the entries, else they are in `entries`; `max_retries`: how often a failed
+        attempt is made again at one place (2, or what a configured route says); `timeout`: seconds for a whole reply,
+        of a stream for its first bytes and each silence; `fallbacks`: models to go on to, in order; `headers`: sent
+        with every request; `drop`: leave out (and name in `reply.dropped`) what a provider's dialect cannot say;
+        `tags`: written into every entry. Raises BadRequestError for an option that cannot be.
+        """
+        options, _ = read_options(
+            {
+                "base_url": base_url,
+                "api_key": api_key,
+                "max_retries": max_retries,
+                "timeout": timeout,
+                "fallbacks": tuple(fallbacks) or None,
+                "extra_headers": headers,
+                "drop": drop or None,
+                "tags": tuple(tags) or None,
+            }
+        )
+        self._core = Core(options, config=config, ledger=ledger)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The newest 1000 entries, oldest first, where no ledger is named; with a ledger they are there."""
+        return self._core.entries
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until the ledger's database has every entry closed before; False when it took longer (seconds)."""
+        return self._core.flush(timeout)
+
+    def meter(self) -> Meter:
+        """`counterfoil.meter()`: it counts the calls of every client made inside it."""
+        return meter()
+
+
+class Client(_Settings):
+    """Calls models from threads, which may share it. A context manager; `client.chat.completions.create(...)`."""
+
+    def __init__(self, config: _Path | None = None, **options: Any) -> None:
+        super().__init__(config, **options)
+        self._transport = BlockingTransport()
+        self._finalizer = weakref.finalize(self, _shut, self._core, self._transport)
+
+    __init__.__doc__ = _Settings.__init__.__doc__
+
+    @property
+    def chat(self) -> Chat:
+        """Where `completions` is."""
+        return Chat(self)
+
+    def close(self) -> None:
+        """Let go of connections, and shut the ledger. A call after this opens what it needs again."""
+        _shut(self._core, self._transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def call(self, model: str, messages: Sequence[Any], stream: bool, params: Mapping[str, Any]) -> Any:
+        """One call: its reply or its stream. Use `chat.completions.create`."""
+        core = self._core
+        prepared = core.prepare(model, messages, stream, params)
+        run = BlockingRun(
+            prepared.call, core.context, core.books, self._transport, core.reveal, lambda _: core.embedded()
+        )
+        try:
+            begun = run.begin()
+            if prepared.streamed and begun is not None and begun.status < 300:
+                return Stream(prepared, begun, run)
+            body = b"".join(run)
+        except BaseException:
+            run.close()
+            raise
+        return read_whole(prepared, begun, body, run.outcome)
+
+
+class AsyncClient(_Settings):
+    """Calls models from event loops, one after the other or at once.
+
+    An asynchronous context manager; `await client.chat.completions.create(...)`.
+    """
+
+    def __init__(self, config: _Path | None = None, **options: Any) -> None:
+        super().__init__(config, **options)
+        self._transport = PooledTransport()
+        self._drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Driver] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._finalizer = weakref.finalize(self, self._core.close)
+
+    __init__.__doc__ = _Settings.__init__.__doc__
+
+    @property
+    def chat(self) -> AsyncChat:
+        """Where `completions` is."""
+        return AsyncChat(self)
+
+    async def aclose(self) -> None:
+        """Let go of this loop's connections, and shut the ledger. A call after this opens what it needs again."""
+        driver = self._drivers.pop(asyncio.get_running_loop(), None)
+        if driver is not None:
+            await driver.close()
+        await asyncio.to_thread(self._core.close)
+
+    async def close(self) -> None:
+        """`aclose()`, by another name."""
+        await self.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def call(self, model: str, messages: Sequence[Any], stream: bool, params: Mapping[str, Any]) -> Any:
+        """One call: its reply or its stream. Use `chat.completions.create`."""
+        core = self._core
+        if not core.is_ready:
+            await asyncio.to_thread(core.ready)
+        prepared = core.prepare(model, messages, stream, params)
+        run = PullRun(self._driver(), prepared.call, core.context)
+        try:
+            begun = await run.begin()
+            if prepared.streamed and begun is not None and begun.status < 300:
+                return AsyncStream(prepared, begun, run)
+            body = b"".join([data async for data in run])
+        except BaseException:
+            await run.aclose()
+            raise
+        return read_whole(prepared, begun, body, run.outcome)
+
+    def _driver(self) -> Driver:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            driver = self._drivers.get(loop)
+            if driver is None:
+                core = self._core
+                driver = self._drivers[loop] = Driver(self._transport, core.books, core.reveal, core.embedded_async)
+            return driver
+
+
+class Completions:
+    """`client.chat.completions`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @overload
+    def create(
+        self, *, model: str, messages: Sequence[Any], stream: Literal[False] = False, **params: Any
+    ) -> ChatCompletion: ...
+    @overload
+    def create(self, *, model: str, messages: Sequence[Any], stream: Literal[True], **params: Any) -> Stream: ...
+    @overload
+    def create(
+        self, *, model: str, messages: Sequence[Any], stream: bool | None, **params: Any
+    ) -> ChatCompletion | Stream: ...
+    def create(
+        self, *, model: str, messages: Sequence[Any], stream: bool | None = False, **params: Any
+    ) -> ChatCompletion | Stream:
+        """Ask a model.
+
+        `params`: every field of OpenAI's chat request, and ours: `api_key`, `base_url` (or `api_base`),
+        `custom_llm_provider`, `timeout`, `max_retries`, `fallbacks`, `extra_headers`, `extra_query`, `extra_body`,
+        `tags`, `drop`. Raises counterfoil.Error.
+        """
+        reply: ChatCompletion | Stream = self._client.call(model, messages, bool(stream), params)
+        return reply
+
+
+class AsyncCompletions:
+    """`client.chat.completions` of an AsyncClient."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    @overload
+    def create(
+        self, *, model: str, messages: Sequence[Any], stream: Literal[False] = False, **params: Any
+    ) -> Coroutine[Any, Any, ChatCompletion]: ...
+    @overload
+    def create(
+        self, *, model: str, messages: Sequence[Any], stream: Literal[True], **params: Any
+    ) -> Coroutine[Any, Any, AsyncStream]: ...
+    @overload
+    def create(
+        self, *, model: str, messages: Sequence[Any], stream: bool | None, **params: Any
+    ) -> Coroutine[Any, Any, ChatCompletion | AsyncStream]: ...
+    def create(
+        self, *, model: str, messages: Sequence[Any], stream: bool | None = False, **params: Any
+    ) -> Coroutine[Any, Any, Any]:
+        """Ask a model; as `Completions.create`, to be awaited."""
+        return self._client.call(model, messages, bool(stream), params)
+
+
+class Chat:
+    """`client.chat`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def completions(self) -> Completions:
+        """Where `create` is."""
+        return Completions(self._client)
+
+
+class AsyncChat:
+    """`client.chat` of an AsyncClient."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    @property
+    def completions(self) -> AsyncCompletions:
+        """Where `create` is."""
+        return AsyncCompletions(self._client)
+
+
+def _shut(core: Core, transport: BlockingTransport) -> None:
+    transport.close()
+    core.close()
