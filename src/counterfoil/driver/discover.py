@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
-import aiohttp
 import msgspec
 
 from counterfoil.driver.deployment import secret_variable
@@ -99,6 +98,8 @@ def _found(
 
 async def _probe(url: str, within: float) -> tuple[str, ...] | None:
     """The models that a server on this machine lists, or None when none answers in time with a list."""
+    import aiohttp  # only the gateway looks around: the core, which reads names by this module's types, is without it
+
     try:
         async with (
             asyncio.timeout(within),
