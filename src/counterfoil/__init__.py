@@ -7,7 +7,7 @@ What is offered here is imported when it is first used, so that `import counterf
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from counterfoil.ledger.entry import Entry
@@ -100,12 +100,14 @@ _ELSEWHERE = {
 """Where each name is; the errors, which are all that is left, are in one place."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'counterfoil' has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"counterfoil.{_ELSEWHERE.get(name, 'sdk.errors')}"), name)
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # to a type checker every name would seem to be there
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'counterfoil' has no attribute {name!r}")
+        found = getattr(importlib.import_module(f"counterfoil.{_ELSEWHERE.get(name, 'sdk.errors')}"), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

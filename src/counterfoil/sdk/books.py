@@ -78,6 +78,10 @@ class WatchedBooks:
         self._open: dict[str, Watch] = {}
         """By attempt: held until its entry is closed, also when nobody waits for the reply any more."""
 
+    def use(self, books: Books) -> None:
+        """Write into other books from now on."""
+        self._books = books
+
     def watch(self, exchange: str, watch: Watch) -> None:
         """Tell `watch` of every entry of this exchange for as long as somebody holds it."""
         self._waiting[exchange] = watch

@@ -19,16 +19,16 @@ _async_client: AsyncClient | None = None
 
 @overload
 def completion(
-    model: str, messages: Sequence[Any], *, stream: Literal[False] = False, **params: Any
+    model: str, messages: Sequence[Any], *, stream: Literal[False] = False, **params: object
 ) -> ChatCompletion: ...
 @overload
-def completion(model: str, messages: Sequence[Any], *, stream: Literal[True], **params: Any) -> Stream: ...
+def completion(model: str, messages: Sequence[Any], *, stream: Literal[True], **params: object) -> Stream: ...
 @overload
 def completion(
-    model: str, messages: Sequence[Any], *, stream: bool | None, **params: Any
+    model: str, messages: Sequence[Any], *, stream: bool | None, **params: object
 ) -> ChatCompletion | Stream: ...
 def completion(
-    model: str, messages: Sequence[Any], *, stream: bool | None = False, **params: Any
+    model: str, messages: Sequence[Any], *, stream: bool | None = False, **params: object
 ) -> ChatCompletion | Stream:
     """Ask a model: `completion("openai/gpt-4o-mini", [{"role": "user", "content": "Good morning"}])`.
 
@@ -41,18 +41,18 @@ def completion(
 
 @overload
 def acompletion(
-    model: str, messages: Sequence[Any], *, stream: Literal[False] = False, **params: Any
+    model: str, messages: Sequence[Any], *, stream: Literal[False] = False, **params: object
 ) -> Coroutine[Any, Any, ChatCompletion]: ...
 @overload
 def acompletion(
-    model: str, messages: Sequence[Any], *, stream: Literal[True], **params: Any
+    model: str, messages: Sequence[Any], *, stream: Literal[True], **params: object
 ) -> Coroutine[Any, Any, AsyncStream]: ...
 @overload
 def acompletion(
-    model: str, messages: Sequence[Any], *, stream: bool | None, **params: Any
+    model: str, messages: Sequence[Any], *, stream: bool | None, **params: object
 ) -> Coroutine[Any, Any, ChatCompletion | AsyncStream]: ...
 def acompletion(
-    model: str, messages: Sequence[Any], *, stream: bool | None = False, **params: Any
+    model: str, messages: Sequence[Any], *, stream: bool | None = False, **params: object
 ) -> Coroutine[Any, Any, Any]:
     """`completion`, to be awaited. Any number of event loops may use it, one after the other or at once."""
     return shared_async_client().chat.completions.create(model=model, messages=messages, stream=stream, **params)
@@ -60,7 +60,7 @@ def acompletion(
 
 def shared_client() -> Client:
     """The client of all `completion` calls."""
-    global _client  # noqa: PLW0603 - made once, by whoever calls first
+    global _client
     with _lock:
         if _client is None:
             _client = Client()
@@ -69,7 +69,7 @@ def shared_client() -> Client:
 
 def shared_async_client() -> AsyncClient:
     """The client of all `acompletion` calls."""
-    global _async_client  # noqa: PLW0603 - made once, by whoever calls first
+    global _async_client
     with _lock:
         if _async_client is None:
             _async_client = AsyncClient()

@@ -1,4 +1,4 @@
-"""The two clients. One exchange a call, two drivers: what a call means is in `core.py`, and here is how it is waited for.
+"""The two clients. One exchange a call, two drivers: what a call means is in `core.py`, here is how it is waited for.
 
 Rule 1: a client reads nothing and opens nothing before its first call, and lets go of everything when it is closed,
 collected, or the interpreter ends.
@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import weakref
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from counterfoil.driver.blocking import BlockingRun
-from counterfoil.driver.drive import Driver
-from counterfoil.driver.pull import PullRun
+from counterfoil.driver.pull import LoopDrivers, PullRun
 from counterfoil.ledger.entry import Entry
 from counterfoil.sdk.core import Core
 from counterfoil.sdk.meter import Meter, meter
@@ -72,6 +70,11 @@ class _Settings:
             }
         )
         self._core = Core(options, config=config, ledger=ledger)
+        self._start()
+
+    def _start(self) -> None:
+        """Make what drives the calls."""
+        raise NotImplementedError
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -90,12 +93,9 @@ class _Settings:
 class Client(_Settings):
     """Calls models from threads, which may share it. A context manager; `client.chat.completions.create(...)`."""
 
-    def __init__(self, config: _Path | None = None, **options: Any) -> None:
-        super().__init__(config, **options)
+    def _start(self) -> None:
         self._transport = BlockingTransport()
         self._finalizer = weakref.finalize(self, _shut, self._core, self._transport)
-
-    __init__.__doc__ = _Settings.__init__.__doc__
 
     @property
     def chat(self) -> Chat:
@@ -114,13 +114,13 @@ class Client(_Settings):
     ) -> None:
         self.close()
 
-    def call(self, model: str, messages: Sequence[Any], stream: bool, params: Mapping[str, Any]) -> Any:
+    def call(
+        self, model: str, messages: Sequence[Any], stream: bool, params: Mapping[str, object]
+    ) -> ChatCompletion | Stream:
         """One call: its reply or its stream. Use `chat.completions.create`."""
         core = self._core
         prepared = core.prepare(model, messages, stream, params)
-        run = BlockingRun(
-            prepared.call, core.context, core.books, self._transport, core.reveal, lambda _: core.embedded()
-        )
+        run = BlockingRun(prepared.call, core.context, core.books, self._transport, core.reveal, core.embedded)
         try:
             begun = run.begin()
             if prepared.streamed and begun is not None and begun.status < 300:
@@ -138,14 +138,10 @@ class AsyncClient(_Settings):
     An asynchronous context manager; `await client.chat.completions.create(...)`.
     """
 
-    def __init__(self, config: _Path | None = None, **options: Any) -> None:
-        super().__init__(config, **options)
-        self._transport = PooledTransport()
-        self._drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Driver] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
+    def _start(self) -> None:
+        core = self._core
+        self._drivers = LoopDrivers(PooledTransport(), core.books, core.reveal, core.embedded_async)
         self._finalizer = weakref.finalize(self, self._core.close)
-
-    __init__.__doc__ = _Settings.__init__.__doc__
 
     @property
     def chat(self) -> AsyncChat:
@@ -154,9 +150,7 @@ class AsyncClient(_Settings):
 
     async def aclose(self) -> None:
         """Let go of this loop's connections, and shut the ledger. A call after this opens what it needs again."""
-        driver = self._drivers.pop(asyncio.get_running_loop(), None)
-        if driver is not None:
-            await driver.close()
+        await self._drivers.close()
         await asyncio.to_thread(self._core.close)
 
     async def close(self) -> None:
@@ -171,13 +165,15 @@ class AsyncClient(_Settings):
     ) -> None:
         await self.aclose()
 
-    async def call(self, model: str, messages: Sequence[Any], stream: bool, params: Mapping[str, Any]) -> Any:
+    async def call(
+        self, model: str, messages: Sequence[Any], stream: bool, params: Mapping[str, object]
+    ) -> ChatCompletion | AsyncStream:
         """One call: its reply or its stream. Use `chat.completions.create`."""
         core = self._core
         if not core.is_ready:
             await asyncio.to_thread(core.ready)
         prepared = core.prepare(model, messages, stream, params)
-        run = PullRun(self._driver(), prepared.call, core.context)
+        run = PullRun(self._drivers.current(), prepared.call, core.context)
         try:
             begun = await run.begin()
             if prepared.streamed and begun is not None and begun.status < 300:
@@ -188,15 +184,6 @@ class AsyncClient(_Settings):
             raise
         return read_whole(prepared, begun, body, run.outcome)
 
-    def _driver(self) -> Driver:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            driver = self._drivers.get(loop)
-            if driver is None:
-                core = self._core
-                driver = self._drivers[loop] = Driver(self._transport, core.books, core.reveal, core.embedded_async)
-            return driver
-
 
 class Completions:
     """`client.chat.completions`."""
@@ -206,16 +193,16 @@ class Completions:
 
     @overload
     def create(
-        self, *, model: str, messages: Sequence[Any], stream: Literal[False] = False, **params: Any
+        self, *, model: str, messages: Sequence[Any], stream: Literal[False] = False, **params: object
     ) -> ChatCompletion: ...
     @overload
-    def create(self, *, model: str, messages: Sequence[Any], stream: Literal[True], **params: Any) -> Stream: ...
+    def create(self, *, model: str, messages: Sequence[Any], stream: Literal[True], **params: object) -> Stream: ...
     @overload
     def create(
-        self, *, model: str, messages: Sequence[Any], stream: bool | None, **params: Any
+        self, *, model: str, messages: Sequence[Any], stream: bool | None, **params: object
     ) -> ChatCompletion | Stream: ...
     def create(
-        self, *, model: str, messages: Sequence[Any], stream: bool | None = False, **params: Any
+        self, *, model: str, messages: Sequence[Any], stream: bool | None = False, **params: object
     ) -> ChatCompletion | Stream:
         """Ask a model.
 
@@ -223,8 +210,7 @@ class Completions:
         `custom_llm_provider`, `timeout`, `max_retries`, `fallbacks`, `extra_headers`, `extra_query`, `extra_body`,
         `tags`, `drop`. Raises counterfoil.Error.
         """
-        reply: ChatCompletion | Stream = self._client.call(model, messages, bool(stream), params)
-        return reply
+        return self._client.call(model, messages, bool(stream), params)
 
 
 class AsyncCompletions:
@@ -235,18 +221,18 @@ class AsyncCompletions:
 
     @overload
     def create(
-        self, *, model: str, messages: Sequence[Any], stream: Literal[False] = False, **params: Any
+        self, *, model: str, messages: Sequence[Any], stream: Literal[False] = False, **params: object
     ) -> Coroutine[Any, Any, ChatCompletion]: ...
     @overload
     def create(
-        self, *, model: str, messages: Sequence[Any], stream: Literal[True], **params: Any
+        self, *, model: str, messages: Sequence[Any], stream: Literal[True], **params: object
     ) -> Coroutine[Any, Any, AsyncStream]: ...
     @overload
     def create(
-        self, *, model: str, messages: Sequence[Any], stream: bool | None, **params: Any
+        self, *, model: str, messages: Sequence[Any], stream: bool | None, **params: object
     ) -> Coroutine[Any, Any, ChatCompletion | AsyncStream]: ...
     def create(
-        self, *, model: str, messages: Sequence[Any], stream: bool | None = False, **params: Any
+        self, *, model: str, messages: Sequence[Any], stream: bool | None = False, **params: object
     ) -> Coroutine[Any, Any, Any]:
         """Ask a model; as `Completions.create`, to be awaited."""
         return self._client.call(model, messages, bool(stream), params)

@@ -95,7 +95,7 @@ class Core:
         """Names of given secrets by their value."""
         self._kept: ProcessBooks | LedgerBooks = ProcessBooks()
         self._engine: Engine | None = None
-        self.books: WatchedBooks = WatchedBooks(self._kept)
+        self.books = WatchedBooks(self._kept)
 
     @property
     def is_ready(self) -> bool:
@@ -172,7 +172,7 @@ class Core:
             kept, engine = self._kept, self._engine
             self._ready, self._engine = None, None
             self._kept = ProcessBooks() if not isinstance(kept, ProcessBooks) else kept
-            self.books = WatchedBooks(self._kept)
+            self.books.use(self._kept)
         if not isinstance(kept, ProcessBooks):
             kept.shut()
         if engine is not None:
@@ -180,8 +180,11 @@ class Core:
 
     # ---- the embedded model
 
-    def embedded(self) -> tuple[str, str]:
-        """The address and the key of the embedded model, started if need be. Raises Unreachable."""
+    def embedded(self, _until: float) -> tuple[str, str]:
+        """The address and the key of the embedded model, started if need be. Raises Unreachable.
+
+        The engine has a time-out of its own for its start.
+        """
         from counterfoil.local import LocalError
 
         try:
@@ -278,7 +281,8 @@ class Core:
         names = Names(config, resolver, self._environ, self._keep, gateway=self._config is None)
         books = self._open_books(config, prices)
         if books is not None:
-            self._kept, self.books = books, WatchedBooks(books)
+            self._kept = books
+            self.books.use(books)
 
         def price(opening: Opening, lines: tuple[SettledLine, ...]) -> tuple[Line, ...]:
             return price_lines(opening, lines, prices)

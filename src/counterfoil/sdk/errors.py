@@ -22,7 +22,7 @@
             └── Timeout
 
 Rule 1: a table decides the class, from the kind of failure that the exchange found; nothing is read twice.
-Rule 2: an error says whose fault it was and carries the entry of its last attempt, so that it can be found in the books.
+Rule 2: an error says whose fault it was and carries the entry of its last attempt, so that the books have it too.
 """
 
 from __future__ import annotations
@@ -236,7 +236,5 @@ def invalid(message: str, param: str | None = None, *, model: str | None = None)
     return BadRequestError(Failure(FailureKind.INVALID_REQUEST, message, Fault.CLIENT, 400, param=param), model=model)
 
 
-def _again(
-    kind: type[Error], failure: Failure, model: str | None, provider: str | None, entry: Entry | None
-) -> Error:
+def _again(kind: type[Error], failure: Failure, model: str | None, provider: str | None, entry: Entry | None) -> Error:
     return kind(failure, model=model, provider=provider, entry=entry)

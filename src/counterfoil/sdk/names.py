@@ -154,7 +154,9 @@ class Names:
         try:
             built: Built = build_deployment(written, self._config, self._table, self._environ)
         except DeploymentError as error:
-            raise invalid(f"{wanted.model[:_SHOWN]}: {error.message}", error.field or None, model=wanted.model) from error
+            raise invalid(
+                f"{wanted.model[:_SHOWN]}: {error.message}", error.field or None, model=wanted.model
+            ) from error
         self._keep(built.secrets)
         return msgspec.structs.replace(built.deployment, timeouts=_timeouts(built.deployment.timeouts, wanted))
 
@@ -163,7 +165,9 @@ class Names:
         if row.keyless or row.auth.style == "none" or row.meter_only or secret_variable(row, self._environ) is not None:
             return
         wanted = " or ".join(row.secret_env)
-        message = f"{row.title} needs a secret: pass api_key{f', or set {wanted} in the environment' if wanted else ''}."
+        message = (
+            f"{row.title} needs a secret: pass api_key{f', or set {wanted} in the environment' if wanted else ''}."
+        )
         failure = Failure(FailureKind.AUTHENTICATION, message, Fault.CLIENT, 401, code="missing_api_key")
         raise AuthenticationError(failure, model=model, provider=row.name)
 
@@ -184,7 +188,9 @@ class Names:
         close = get_close_matches(provider, self._table, n=3) if slash else []
         if close:
             return f"{said}: there is no provider {provider[:_SHOWN]!r}; did you mean {' or '.join(map(repr, close))}?"
-        return f"{said} to any one provider: write `provider/model`, or pass base_url; `counterfoil providers` lists them"
+        return (
+            f"{said} to any one provider: write `provider/model`, or pass base_url; `counterfoil providers` lists them"
+        )
 
 
 def _without(provider: str, model: str) -> str:

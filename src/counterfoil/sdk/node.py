@@ -7,11 +7,14 @@ Rule 2: what the provider added beyond the standard is kept and reachable like e
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 import msgspec
 
-__all__ = ["Node", "plain"]
+__all__ = ["Json", "Node", "plain"]
+
+Json: TypeAlias = Any
+"""A JSON value as builtins, or as nodes."""
 
 _Object = dict[str, Any]
 """JSON's; within the class `dict` is a method."""
@@ -29,13 +32,13 @@ class Node(Mapping[str, Any]):
 
     _data: _Object
 
-    def __init__(self, data: Mapping[str, Any] | None = None, /, **fields: Any) -> None:
+    def __init__(self, data: Mapping[str, Any] | None = None, /, **fields: Json) -> None:
         """`data` is a JSON object as builtins; nodes in it are taken as they are."""
         kinds = self.KINDS
         given = {**(data or {}), **fields}
         object.__setattr__(self, "_data", {key: _node(value, kinds.get(key, Node)) for key, value in given.items()})
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Json:
         if name.startswith("_"):  # also what copying asks of an object that has no data yet
             raise AttributeError(name)
         try:
@@ -45,16 +48,16 @@ class Node(Mapping[str, Any]):
                 return None
             raise AttributeError(f"this {type(self).__name__} has no {name!r}") from None
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: Json) -> None:
         if name.startswith("_") or isinstance(getattr(type(self), name, None), property):
             object.__setattr__(self, name, value)
         else:
             self[name] = value
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> Json:
         return self._data[key]
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: Json) -> None:
         self._data[key] = _node(value, self.KINDS.get(key, Node))
 
     def __contains__(self, key: object) -> bool:
@@ -83,7 +86,7 @@ class Node(Mapping[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (plain(self),)
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: Json = None) -> Json:
         """The item `key`, or `default`."""
         return self._data.get(key, default)
 
@@ -110,7 +113,7 @@ class Node(Mapping[str, Any]):
         return type(self)(plain(self))
 
 
-def plain(value: Any) -> Any:
+def plain(value: Json) -> Json:
     """Builtins all the way down."""
     if isinstance(value, Node):
         return {key: plain(inner) for key, inner in value._data.items()}  # noqa: SLF001 - another of this class
@@ -121,7 +124,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _node(value: Any, kind: type[Node]) -> Any:
+def _node(value: Json, kind: type[Node]) -> Json:
     if isinstance(value, dict):
         return kind(value)
     if isinstance(value, list | tuple):
@@ -129,7 +132,7 @@ def _node(value: Any, kind: type[Node]) -> Any:
     return value
 
 
-def _without_none(value: Any) -> Any:
+def _without_none(value: Json) -> Json:
     if isinstance(value, dict):
         return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
     return [_without_none(inner) for inner in value] if isinstance(value, list) else value

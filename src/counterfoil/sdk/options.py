@@ -7,7 +7,7 @@ Rule 2: None is "not given": a field that is None is left out. `extra_body` is m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -112,7 +112,7 @@ def encode_body(model: str, messages: Sequence[Any], streamed: bool, fields: Map
         raise invalid(f"The request cannot be written as JSON: {error}") from error
 
 
-def _written(value: Any) -> Any:
+def _written(value: object) -> object:
     """What JSON makes of an object: a reply's part, or anything with pydantic's `model_dump`."""
     if isinstance(value, Node):
         return plain(value)
@@ -127,7 +127,7 @@ def _written(value: Any) -> Any:
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=_written)
 
 
-def _secret(given: Any) -> str | None:
+def _secret(given: object) -> str | None:
     """A secret as text, also from an object that hides it (pydantic's SecretStr)."""
     if given is None:
         return None
@@ -138,7 +138,7 @@ def _secret(given: Any) -> str | None:
     return text.strip() or None
 
 
-def _seconds(given: Any) -> float | None:
+def _seconds(given: object) -> float | None:
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= _LONGEST:
@@ -146,7 +146,7 @@ def _seconds(given: Any) -> float | None:
     return float(given)
 
 
-def _retries(given: Any) -> int | None:
+def _retries(given: object) -> int | None:
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= _MOST_RETRIES:
@@ -154,7 +154,7 @@ def _retries(given: Any) -> int | None:
     return given
 
 
-def _fallbacks(given: Any) -> tuple[str | Mapping[str, Any], ...] | None:
+def _fallbacks(given: object) -> tuple[str | Mapping[str, Any], ...] | None:
     if given is None:
         return None
     listed = tuple(given) if isinstance(given, list | tuple) else (given,)
@@ -164,7 +164,7 @@ def _fallbacks(given: Any) -> tuple[str | Mapping[str, Any], ...] | None:
     return listed
 
 
-def _texts(given: Any, name: str) -> dict[str, str]:
+def _texts(given: object, name: str) -> dict[str, str]:
     if given is None:
         return {}
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
@@ -172,11 +172,14 @@ def _texts(given: Any, name: str) -> dict[str, str]:
     return {key: str(value) for key, value in given.items()}
 
 
-def _tags(given: Any) -> tuple[str, ...]:
+def _tags(given: object) -> tuple[str, ...]:
     if given is None:
         return ()
-    tags = (given,) if isinstance(given, str) else tuple(given)
-    wrong = [tag for tag in tags if not isinstance(tag, str) or not 0 < len(tag) <= _TAG_LENGTH or not tag.isprintable()]
-    if wrong or len(tags) > _TAGS:
+    tags = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    if len(tags) > _TAGS or not all(map(_is_tag, tags)):
         raise invalid(f"`tags` are up to {_TAGS} texts of up to {_TAG_LENGTH} characters.", "tags")
     return tags
+
+
+def _is_tag(given: object) -> bool:
+    return isinstance(given, str) and 0 < len(given) <= _TAG_LENGTH and given.isprintable()

@@ -186,7 +186,7 @@ def cost_of(entry: Entry | None) -> Decimal | None:
     return dollars(entry.cost)
 
 
-def completion_cost(completion_response: ChatCompletion | ChatCompletionChunk | Entry | Any) -> Decimal | None:
+def completion_cost(completion_response: object) -> Decimal | None:
     """What a reply, a stream that has ended or an entry cost, in exact US dollars; None when there is no known price.
 
     Raises TypeError for anything that is not in the books.
