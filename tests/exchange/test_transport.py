@@ -17,15 +17,25 @@ import pytest
 
 from counterfoil.testing import Counts, Cut, Hold, Playback, Script, Send, chat_reply, no_answer, redirect
 from counterfoil.transport.http import AiohttpTransport
-from counterfoil.transport.transport import Broken, Unreachable, Upstream
+from counterfoil.transport.pooled import PooledTransport
+from counterfoil.transport.transport import Broken, Transport, Unreachable, Upstream
 from counterfoil.transport.transport import Cut as CutShort
 
 SECONDS = 10.0
 REPLY = chat_reply(text="Good morning", usage=Counts(input=7, output=2))
 
 
+_kind: Callable[[], Transport] = AiohttpTransport
+
+
+@pytest.fixture(autouse=True, params=[AiohttpTransport, PooledTransport])
+def _either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every promise is kept by both."""
+    monkeypatch.setattr("tests.exchange.test_transport._kind", request.param)
+
+
 async def post(
-    transport: AiohttpTransport, url: str, headers: Mapping[str, str] | None = None, connect: float = 5.0
+    transport: Transport, url: str, headers: Mapping[str, str] | None = None, connect: float = 5.0
 ) -> Upstream:
     return await transport.post(url, headers or {}, b'{"stream":true}', connect=connect, query={})
 
@@ -37,7 +47,7 @@ async def read_all(upstream: Upstream) -> bytes:
     return data
 
 
-def within(test: Callable[[Playback, AiohttpTransport, str], Coroutine[Any, Any, None]]) -> None:
+def within(test: Callable[[Playback, Transport, str], Coroutine[Any, Any, None]]) -> None:
     """Run a test with a provider and a transport, after which no task is left."""
 
     async def whole() -> None:
@@ -45,7 +55,7 @@ def within(test: Callable[[Playback, AiohttpTransport, str], Coroutine[Any, Any,
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
         async with asyncio.timeout(SECONDS):
             async with Playback() as provider:
-                transport = AiohttpTransport()
+                transport = _kind()
                 try:
                     await test(provider, transport, f"{provider.base_url}/chat/completions")
                 finally:
@@ -57,7 +67,7 @@ def within(test: Callable[[Playback, AiohttpTransport, str], Coroutine[Any, Any,
 
 
 def test_a_connection_whose_reply_was_read_serves_the_next_call() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         provider.queue(REPLY, REPLY)
         for _ in range(2):
             upstream = await post(transport, url)
@@ -69,7 +79,7 @@ def test_a_connection_whose_reply_was_read_serves_the_next_call() -> None:
 
 
 def test_a_connection_is_not_lent_while_something_of_its_reply_is_still_to_come() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         provider.queue(REPLY.hold_at(len(REPLY.frames), "end"), REPLY, REPLY)
         first = await post(transport, url)
         await first.read()
@@ -87,7 +97,7 @@ def test_a_connection_is_not_lent_while_something_of_its_reply_is_still_to_come(
 
 
 def test_an_abort_that_comes_late_does_not_hit_the_call_its_connection_was_lent_to() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         provider.queue(REPLY, REPLY.hold_at(2, "more"))
         first = await post(transport, url)
         await read_all(first)
@@ -104,7 +114,7 @@ def test_an_abort_that_comes_late_does_not_hit_the_call_its_connection_was_lent_
 
 
 def test_an_abort_while_the_rest_is_drained_drops_the_connection() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         provider.queue(REPLY.hold_at(len(REPLY.frames), "never"), REPLY)
         first = await post(transport, url)
         await first.read()
@@ -120,7 +130,7 @@ def test_an_abort_while_the_rest_is_drained_drops_the_connection() -> None:
 
 
 def test_a_provider_that_never_ends_after_its_end_mark_loses_its_connection_soon() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         provider.queue(REPLY.stall_at(len(REPLY.frames)))
         upstream = await post(transport, url)
         await upstream.read()
@@ -134,7 +144,7 @@ def test_a_provider_that_never_ends_after_its_end_mark_loses_its_connection_soon
 
 
 def test_a_provider_that_goes_on_after_its_end_mark_is_not_read_for_long() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         junk = Send(b": " + b"x" * 65_536 + b"\n\n")
         provider.queue(replace(REPLY, steps=(*REPLY.steps, *[junk] * 600)))
         upstream = await post(transport, url)
@@ -147,7 +157,7 @@ def test_a_provider_that_goes_on_after_its_end_mark_is_not_read_for_long() -> No
 
 
 def test_what_is_drained_when_the_transport_closes_is_dropped() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         provider.queue(REPLY.stall_at(len(REPLY.frames)))
         upstream = await post(transport, url)
         await upstream.read()
@@ -160,7 +170,7 @@ def test_what_is_drained_when_the_transport_closes_is_dropped() -> None:
 
 
 def test_a_call_is_made_once_even_on_a_connection_that_turns_out_to_be_dead() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         provider.queue(REPLY, no_answer())
         upstream = await post(transport, url)
         await read_all(upstream)
@@ -173,7 +183,7 @@ def test_a_call_is_made_once_even_on_a_connection_that_turns_out_to_be_dead() ->
 
 
 def test_a_redirect_is_not_followed() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         provider.queue(redirect(f"{provider.origin}/elsewhere"))
         upstream = await post(transport, url, {"authorization": "Bearer play"})
         assert upstream.status == 307
@@ -185,7 +195,7 @@ def test_a_redirect_is_not_followed() -> None:
 
 
 def test_a_cut_and_a_break_are_told_apart() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         provider.queue(REPLY.then_at(1, Hold("cut"), Cut()), REPLY.reset_at(1))
         provider.release("cut")
         upstream = await post(transport, url)
@@ -201,7 +211,7 @@ def test_a_cut_and_a_break_are_told_apart() -> None:
 
 
 def test_the_provider_is_asked_not_to_compress() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         await read_all(await post(transport, url))
         assert provider.served[0].headers["accept-encoding"] == "identity"
 
@@ -211,7 +221,7 @@ def test_the_provider_is_asked_not_to_compress() -> None:
 def test_what_is_compressed_all_the_same_is_not_unpacked_here() -> None:
     packed = gzip.compress(b"x" * 1_000_000)
 
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         provider.queue(Script(steps=(Send(packed),), framing="length").with_headers(content_encoding="gzip"))
         upstream = await post(transport, url)
         assert upstream.headers["content-encoding"] == "gzip"
@@ -221,7 +231,7 @@ def test_what_is_compressed_all_the_same_is_not_unpacked_here() -> None:
 
 
 def test_a_header_that_cannot_be_sent_is_told_without_quoting_it() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         with pytest.raises(Unreachable) as raised:
             await post(transport, url, {"authorization": "Bearer sesame\r\nx: y"})
         assert "sesame" not in str(raised.value)
@@ -231,7 +241,7 @@ def test_a_header_that_cannot_be_sent_is_told_without_quoting_it() -> None:
 
 
 def test_nobody_listening_is_unreachable() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         spare = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
         port = spare.sockets[0].getsockname()[1]
         spare.close()
@@ -243,7 +253,7 @@ def test_nobody_listening_is_unreachable() -> None:
 
 
 def test_a_host_that_does_not_take_the_connection_is_given_up_in_time() -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         with contextlib.ExitStack() as stack:
             full = stack.enter_context(socket.socket())
             full.bind(("127.0.0.1", 0))
@@ -267,7 +277,7 @@ def test_the_proxy_variables_are_heeded_and_a_netrc_never(tmp_path: Path, monkey
     for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{provider.port}")
         for headers in ({"authorization": "Bearer play"}, {"x-api-key": "play"}):
             await read_all(await post(transport, "http://provider.test/v1/chat/completions", headers))
@@ -283,7 +293,7 @@ def test_the_proxy_variables_are_heeded_and_a_netrc_never(tmp_path: Path, monkey
 
 
 def test_a_host_that_needs_no_proxy_is_called_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(provider: Playback, transport: AiohttpTransport, url: str) -> None:
+    async def test(provider: Playback, transport: Transport, url: str) -> None:
         monkeypatch.setenv("http_proxy", provider.origin)
         monkeypatch.setenv("no_proxy", "provider.invalid")
         with pytest.raises(Unreachable):

@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 import httpcore2
@@ -88,6 +88,8 @@ class _Pools:
         self._pools: dict[PoolKey, httpcore2.AsyncConnectionPool] = {}
         self._keeper = _keep(self)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.responses: set[_Response] = set()
+        """Whose bodies are neither read to the end nor dropped."""
 
     async def stay(self) -> None:
         """Have the loop close this when it ends: it finishes the asynchronous generators that it has seen begin."""
@@ -119,6 +121,8 @@ class _Pools:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for response in tuple(self.responses):
+            await response.drop()
         pools, self._pools = self._pools, {}
         for pool in pools.values():
             await pool.aclose()
@@ -141,10 +145,11 @@ class _Response:
         self.headers: Mapping[str, str] = headers
         self._response = response
         self._pools = pools
-        self._chunks: AsyncIterator[bytes] = response.aiter_stream()
+        self._chunks: AsyncGenerator[bytes, None] = response.aiter_stream()
         self._reading: asyncio.Task[bytes] | None = None
         self._over = False
         """The connection was given back, or dropped."""
+        pools.responses.add(self)
 
     async def read(self) -> bytes:
         # httpcore cannot go on with a read that was cancelled, so none is: the next one takes up what is under way.
@@ -167,6 +172,7 @@ class _Response:
                 return data
         self._over = True
         await self._response.aclose()
+        self._pools.responses.discard(self)
         return b""
 
     def finish(self) -> None:
@@ -180,7 +186,7 @@ class _Response:
         # At once, and not when the task runs: the loop may end before.
         with contextlib.suppress(OSError, AttributeError, TypeError):  # not every loop's socket can be shut down
             self._response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-        self._pools.spawn(self._drop())
+        self._pools.spawn(self.drop())
 
     async def _drain(self) -> None:
         left = DRAIN_BYTES
@@ -190,12 +196,16 @@ class _Response:
                     left -= len(data)
         self.abort()
 
-    async def _drop(self) -> None:
+    async def drop(self) -> None:
+        """Let go of all that belongs to this response."""
+        self._over = True
         reading = self._reading
         if reading is not None:
             reading.cancel()
             await asyncio.wait({reading})
+        await self._chunks.aclose()
         await self._response.aclose()
+        self._pools.responses.discard(self)
 
 
 class _Stream(httpcore2.AsyncNetworkStream):
