@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCAL_MODEL := $(BIN)/counterfoil local install
 
-.PHONY: docs demo test lint types tests bench soak fuzz lock clean help
+.PHONY: docs demo test lint types tests bench soak fuzz lock clean help langchain-js langchain-matrix
 
 help: ## what there is
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 demo: $(VENV)/.demo ## install, fetch the model, and watch the books agree
 	@$(LOCAL_MODEL)
@@ -29,6 +29,7 @@ tests: $(VENV)/.dev
 
 bench: $(VENV)/.dev ## CPU per request and per chunk, beside nginx where it is there
 	$(BIN)/python bench/gateway.py
+	$(BIN)/python bench/importing.py
 
 soak: $(VENV)/.dev ## kill the gateway for ten minutes and compare the books
 	$(BIN)/pytest tests/shells/test_kill.py --kills 500
@@ -45,6 +46,14 @@ lock: $(VENV)/.dev ## pin every dependency again, with hashes
 	  --python-version 3.11 pyproject.toml --extra local --group demo -o requirements/demo.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	  --python-version 3.11 pyproject.toml --extra local --group dev -c requirements/demo.txt -o requirements/dev.txt
+
+# What LangChain.js is tried with. Not locked: nothing of ours depends on it.
+langchain-js: $(VENV)/.dev ## fetch LangChain.js, which tests/shells/test_langchain_js.py needs
+	npm install --silent --no-audit --no-fund --no-package-lock --prefix $(VENV)/langchain-js \
+	  @langchain/openai@1.6.0 @langchain/core@1.4.0
+
+langchain-matrix: $(VENV)/.dev ## LangChain's tests with the oldest and the newest langchain-core
+	PYTHON=$(PYTHON) tests/langchain/matrix.sh
 
 clean:
 	rm -rf $(VENV)
