@@ -1,0 +1,128 @@
+"""Promise: docs/langchain.md says truly which class can do what at the gateway; LangChain.js has its own module."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import openai
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel, SecretStr
+
+from counterfoil.langchain import ChatCounterfoil
+from counterfoil.testing import ChatReply, Playback, Tool, chat_player, running
+from tests.langchain.which_class import ASKING, COUNTS, NO, NOT_YET, PLANS, YES, column
+from tests.shells.clients import Stage, staged
+from tests.shells.gateway import HELLO, SECONDS
+
+__all__: list[str] = []
+
+Make = Callable[..., Any]
+CLASSES: Final = ("`ChatCounterfoil`", "`ChatOpenAI`")
+
+
+class Tide(BaseModel):
+    """The tide at a port."""
+
+    port: str
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with staged(tmp_path_factory.mktemp("stage")) as stage:
+        yield stage
+
+
+@pytest.fixture(params=CLASSES)
+def made(request: pytest.FixtureRequest, stage: Stage) -> Iterator[tuple[str, Make]]:
+    """The title of a column, and what makes its model."""
+    if request.param == "`ChatCounterfoil`":
+        yield request.param, functools.partial(ChatCounterfoil, model="m", base_url=stage.base_url, api_key="sk-any")
+        return
+    with openai.DefaultHttpxClient() as connections:
+        key = SecretStr("sk-any")
+        yield (
+            request.param,
+            functools.partial(
+                ChatOpenAI, model="m", base_url=stage.base_url, api_key=key, timeout=SECONDS, http_client=connections
+            ),
+        )
+
+
+def said(model: Any, *, streamed: bool) -> AIMessage:
+    """What the model says, as one message."""
+    hello = [HumanMessage("Good morning")]
+    pieces = list(model.stream(hello)) if streamed else [model.invoke(hello)]
+    whole: AIMessage = functools.reduce(operator.add, pieces)
+    return whole
+
+
+def details(message: AIMessage) -> dict[str, Any]:
+    """The details of a message's usage."""
+    usage = message.usage_metadata
+    if usage is None:
+        return {}
+    return {**usage.get("input_token_details", {}), **usage.get("output_token_details", {})}
+
+
+SHOWN: Final[dict[str, Callable[[AIMessage], bool]]] = {
+    "usage of a whole reply": lambda message: (message.usage_metadata or {}).get("total_tokens") == 17,
+    "usage of a stream": lambda message: (message.usage_metadata or {}).get("total_tokens") == 17,
+    "cache read, reasoning tokens": lambda message: (
+        (details(message).get("cache_read"), details(message).get("reasoning")) == (COUNTS.cache_read, COUNTS.reasoning)
+    ),
+    "cache written": lambda message: details(message).get("cache_creation") == COUNTS.cache_write,
+    "reasoning text": lambda message: message.additional_kwargs.get("reasoning_content") == "High or low?",
+    "ledger entry and cost in the message": lambda message: "counterfoil" in message.response_metadata,
+}
+
+
+@pytest.mark.parametrize("row", PLANS)
+def test_a_reply_shows_what_the_page_says(made: tuple[str, Make], stage: Stage, row: str) -> None:
+    title, make = made
+    streamed = row == "usage of a stream"
+
+    def shows(**more: Any) -> bool:
+        ticket = stage.put(chat_player(PLANS[row]))
+        return SHOWN[row](said(make(model_kwargs={"user": ticket}, **more), streamed=streamed))
+
+    found = YES if shows() else ASKING if shows(stream_usage=True) else NO
+    assert column(title)[row] == found
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["invoke", "stream"])
+def test_tools_and_structured_output_go_through_every_class(
+    made: tuple[str, Make], stage: Stage, streamed: bool
+) -> None:
+    title, make = made
+    ticket = stage.put(chat_player(ChatReply(text="", tools=(Tool("Tide", '{"port": "north"}'),))))
+    model = make(model_kwargs={"user": ticket})
+    calls = said(model.bind_tools([Tide]), streamed=streamed).tool_calls
+    found = YES if [call["args"] for call in calls] == [{"port": "north"}] else NO
+    assert column(title)["tool calls, structured output"] == found
+    read = model.with_structured_output(Tide, method="function_calling").invoke(HELLO)
+    assert read == Tide(port="north")
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Playback]:
+    with running() as provider:
+        yield provider
+
+
+def test_only_our_class_meters_without_a_gateway(provider: Playback) -> None:
+    message = said(ChatCounterfoil(model="openai/m", base_url=provider.base_url, api_key="sk-any"), streamed=True)
+    assert message.usage_metadata is not None
+    assert "counterfoil" in message.response_metadata
+    assert [column(title)["metered without a gateway"] for title in CLASSES] == [YES, NO]
+
+
+def test_the_anthropic_class_has_no_door_yet(stage: Stage) -> None:
+    body = {"model": "claude", "max_tokens": 9, "messages": HELLO}
+    assert stage.gateway.post(body, "/v1/messages").status == 404
+    assert set(column("`ChatAnthropic`").values()) == {NOT_YET, NO}
+    assert [row for row, cell in column("`ChatAnthropic`").items() if cell == NO] == ["metered without a gateway"]
