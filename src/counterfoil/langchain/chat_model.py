@@ -9,7 +9,6 @@ change between two calls.
 # ruff: noqa: ANN401 - LangChain's signatures
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -182,10 +181,7 @@ class ChatCounterfoil(ChatFields):
 
     def _books(self) -> Books:
         """What a client belongs to."""
-        return (
-            None if self.config is None else os.fspath(self.config),
-            None if self.ledger is None else os.fspath(self.ledger),
-        )
+        return self.config, self.ledger
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
         combined: dict[str, Any] = {"model_name": self.model, "token_usage": {}}

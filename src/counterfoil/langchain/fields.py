@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
@@ -80,9 +79,9 @@ class ChatFields(BaseChatModel):
     """The provider of `model`, when its name does not say it."""
     organization: str | None = None
     """Sent as `OpenAI-Organization`."""
-    config: str | Path | None = None
+    config: str | None = None
     """A configuration file: its routes are models here."""
-    ledger: str | Path | None = None
+    ledger: str | None = None
     """Where the books are kept. None: what the configuration says, else in the process."""
     streaming: bool = False
     """Whether `invoke` reads a stream too."""
@@ -129,7 +128,7 @@ class ChatFields(BaseChatModel):
             if field != name and field in given:
                 raise ValueError(f"`{name}` and `{field}` are one thing: give one of them")
             if field in known:
-                taken[field] = value
+                taken[field] = os.fspath(value) if isinstance(value, os.PathLike) else value
             elif name.endswith(_KEY):
                 keys[name.removesuffix(_KEY)] = value
             elif name in further:
@@ -140,6 +139,12 @@ class ChatFields(BaseChatModel):
         if inside:
             raise ValueError(f"`model_kwargs` holds {inside}, which are fields of their own")
         return {**taken, "api_keys": keys, "model_kwargs": further}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A secret that is set later is hidden like one that was given, and a path is its text."""
+        if name.endswith(_KEY) and isinstance(value, str):
+            value = SecretStr(value)
+        super().__setattr__(name, os.fspath(value) if isinstance(value, os.PathLike) else value)
 
     @property
     def model_name(self) -> str:
