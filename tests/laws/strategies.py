@@ -30,7 +30,11 @@ def _lines(numbers: st.SearchStrategy[dict[Counter, int | None]]) -> st.SearchSt
 
 
 def reports(
-    numbers: st.SearchStrategy[dict[Counter, int | None]] = counts, *, scoped: bool = True, lines: bool = True
+    numbers: st.SearchStrategy[dict[Counter, int | None]] = counts,
+    *,
+    scoped: bool = True,
+    lines: bool = True,
+    marked: bool = False,
 ) -> st.SearchStrategy[Report]:
     return st.builds(
         Report,
@@ -38,6 +42,7 @@ def reports(
         scope=st.none() | st.integers(0, 2) if scoped else st.none(),
         lines=_lines(numbers) if lines else st.none(),
         provisional=st.frozensets(_COUNTERS, max_size=2),
+        estimated=st.booleans() if marked else st.just(False),
         raw=st.binary(max_size=3),
     )
 

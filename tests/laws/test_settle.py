@@ -31,7 +31,7 @@ def _settled(said: dict[Counter, int | None], convention: Convention | None = No
 
 
 @given(
-    st.lists(reports(any_counts), max_size=6),
+    st.lists(reports(any_counts, marked=True), max_size=6),
     conventions,
     st.booleans(),
     st.none() | delivered,
@@ -187,3 +187,15 @@ def test_numbers_no_count_can_be_are_a_discrepancy_and_stay_unknown() -> None:
         (DiscrepancyKind.IMPLAUSIBLE, Counter.CACHE_READ),
         (DiscrepancyKind.IMPLAUSIBLE, Counter.OUTPUT),
     ]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_report_that_is_marked_as_an_estimate_stays_one_until_a_measure_replaces_it(ended: bool) -> None:
+    counts = {Counter.INPUT: 31, Counter.OUTPUT: 7, Counter.TOTAL: 38}
+    guessed, measured = Report(counts, estimated=True), Report(counts)
+    usage = settle(reading_of(measured, guessed), Convention(), ended=ended).usage
+    assert set(usage.provenance.values()) == {Provenance.ESTIMATED}
+    assert (usage.input_tokens, usage.output_tokens) == (31, 7)
+    assert not settle(reading_of(guessed, measured), Convention(), ended=ended).usage.estimated
+    choices = reading_of(*(msgspec.structs.replace(guessed, scope=scope) for scope in (0, 1)))
+    assert settle(choices, Convention(), ended=ended).usage.estimated

@@ -87,6 +87,8 @@ class Report(msgspec.Struct, frozen=True):
     """When present, these replace the top level (DESIGN 4.1.9)."""
     provisional: frozenset[Counter] = frozenset()
     """Counters that are placeholders, not measures (Anthropic's `output_tokens` in `message_start`)."""
+    estimated: bool = False
+    """Whoever sent it says that some number in it is an estimate (a gateway, of a provider that reported nothing)."""
     raw: bytes = b""
     """The JSON as it came, so that an entry can be explained and priced again."""
 
@@ -98,6 +100,8 @@ class Observation(msgspec.Struct, frozen=True):
     ordinal: int
     """The number of the report that said it, from 1. A parent newer than its children makes them stale."""
     provisional: bool = False
+    estimated: bool = False
+    """Its report was marked as holding estimates. Which number is one, the mark does not tell."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -135,7 +139,7 @@ class Reading(msgspec.Struct, frozen=True):
                 before = known.get(counter)
                 if before is not None and said.value < before.value and not before.provisional:
                     fell.add(counter)
-                known[counter] = Observation(said.value, self.reports + said.ordinal, said.provisional)
+                known[counter] = Observation(said.value, self.reports + said.ordinal, said.provisional, said.estimated)
             scopes[scope] = known
         return Reading(
             scopes=scopes,
@@ -158,7 +162,7 @@ NO_READING: Final = Reading()
 def _single(report: Report) -> Reading:
     deaf: set[Counter] = set()
     said = {
-        counter: Observation(value, 1, counter in report.provisional)
+        counter: Observation(value, 1, counter in report.provisional, report.estimated)
         for counter, value in _plausible(report.counts, deaf).items()
         if value is not None
     }

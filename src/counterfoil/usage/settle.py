@@ -152,6 +152,8 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
     found += [Discrepancy(DiscrepancyKind.IMPLAUSIBLE, counter) for counter in sorted(reading.implausible)]
     voucher = Provenance.REPORTED if ended else Provenance.PARTIAL
     whole, unreported = _whole_reply(reading, delivered, found)
+    if any(said.estimated for said in whole.values()):
+        voucher = Provenance.ESTIMATED  # whoever reported it vouches for no more
     counts = {counter: said.value for counter, said in whole.items()}
     top = _usage(counts, _stale(whole), convention, voucher, found)
     if reading.lines:
@@ -203,7 +205,10 @@ def _added(before: Observation | None, more: Observation) -> Observation:
     if before is None:
         return more
     return Observation(
-        before.value + more.value, max(before.ordinal, more.ordinal), before.provisional or more.provisional
+        before.value + more.value,
+        max(before.ordinal, more.ordinal),
+        before.provisional or more.provisional,
+        before.estimated or more.estimated,
     )
 
 

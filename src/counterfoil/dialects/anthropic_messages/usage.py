@@ -29,7 +29,7 @@ CONVENTION: Final = Convention(
 """`total_is` is what a total would be; the dialect reports none."""
 
 ESTIMATED: Final = "estimated"
-"""Our mark inside a usage object whose numbers are partly a guess (DESIGN 4.1.6)."""
+"""Our mark inside a usage object whose numbers are partly a guess (DESIGN 4.1.6). It is written, and read again."""
 
 _COUNTERS: Final[Mapping[tuple[str, ...], Counter]] = {
     ("input_tokens",): Counter.INPUT,
@@ -63,12 +63,12 @@ def read_report(raw: bytes | msgspec.Raw, where: Where, *, declined: bool = Fals
         return None
     if not isinstance(said, dict):
         return None
-    counts = _counts(said)
+    counts, guessed = _counts(said), said.get(ESTIMATED) is True
     if where == "message_start":
         # What is generated when the head is sent is a placeholder (WIRE 1: 0 to 88 in the recordings), and so is what
         # its iterations say: a later report without iterations would leave them standing for the whole reply.
-        return Report(counts, provisional=frozenset({Counter.OUTPUT}), raw=word)
-    return Report(counts, lines=_lines(said, counts, declined), raw=word)
+        return Report(counts, provisional=frozenset({Counter.OUTPUT}), estimated=guessed, raw=word)
+    return Report(counts, lines=_lines(said, counts, declined), estimated=guessed, raw=word)
 
 
 def _counts(said: Mapping[str, Any]) -> dict[Counter, int | None]:

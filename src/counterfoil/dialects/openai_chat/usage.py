@@ -17,10 +17,14 @@ from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
 
-__all__ = ["CONVENTION", "PLACES", "read_report", "read_timings", "write_usage"]
+__all__ = ["CONVENTION", "ESTIMATED", "PLACES", "read_report", "read_timings", "write_usage"]
 
 CONVENTION: Final = Convention()
 """Cache inside `prompt_tokens`, reasoning inside `completion_tokens`, total the sum of both (WIRE.md 1, OpenAI)."""
+
+ESTIMATED: Final = "estimated"
+"""Our mark inside a usage object whose numbers are partly a guess (DESIGN 4.1.6). It is written, and read again: a
+gateway may stand behind another one, or behind the SDK."""
 
 PLACES: Final[tuple[tuple[Counter, tuple[str, ...]], ...]] = (
     (Counter.INPUT, ("prompt_tokens",)),
@@ -63,7 +67,7 @@ def read_report(raw: bytes, scope: int | None = None) -> Report | None:
             inside = inside.get(key) if isinstance(inside, dict) else None
         if isinstance(inside, dict) and place[-1] in inside:
             counts[counter] = _count(inside[place[-1]])
-    return Report(counts, scope=scope, raw=raw) if counts else None
+    return Report(counts, scope=scope, estimated=said.get(ESTIMATED) is True, raw=raw) if counts else None
 
 
 def read_timings(raw: bytes, scope: int | None = None) -> Report | None:
@@ -107,7 +111,7 @@ def write_usage(final: FinalUsage) -> bytes:
         else:
             fields.pop(key, None)
     if final.estimated:
-        fields["estimated"] = msgspec.Raw(b"true")
+        fields[ESTIMATED] = msgspec.Raw(b"true")
     return msgspec.json.encode(fields)
 
 
