@@ -31,6 +31,7 @@ _LEVEL: Final = {room: level for level, rooms in enumerate(_LEVELS) for room in 
 _PURE: Final = frozenset(room for rooms in _LEVELS[:5] for room in rooms)
 
 _BESIDE: Final[Mapping[str, frozenset[str]]] = {
+    "compat": frozenset({"langchain"}),  # another library's chat model is ours under its names
     "config": frozenset({"providers"}),  # a configuration names rows of the table
     "ledger": frozenset({"core"}),  # its errors have the one base
 }

@@ -55,7 +55,9 @@ def _plan(asked: Mapping[str, Any]) -> ChatReply:
 
 def _called(asked: Mapping[str, Any], last: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The function to call: the one that is demanded, else the first, but none right after a result."""
-    functions = {tool["function"]["name"]: tool["function"] for tool in asked.get("tools") or ()}
+    functions: dict[str, dict[str, Any]] = {
+        tool["function"]["name"]: tool["function"] for tool in asked.get("tools") or ()
+    }
     match asked.get("tool_choice"):
         case {"type": "function", "function": {"name": str(name)}}:
             return functions[name]

@@ -12,7 +12,7 @@ import operator
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -42,7 +42,7 @@ def provider() -> Iterator[Playback]:
         yield provider
 
 
-def model_at(provider: Playback, made: type[BaseChatModel], **more: Any) -> BaseChatModel:
+def model_at(provider: Playback, made: Callable[..., BaseChatModel], **more: Any) -> BaseChatModel:
     """A model whose provider is played."""
     return made(model="play-1", api_base=provider.base_url, api_key="play", max_retries=0, **more)
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 import httpx
 import pytest
+from langchain_core._api.beta_decorator import suppress_langchain_beta_warning
 from langchain_core.language_models import BaseChatModel
 from langchain_core.load import load
 from langchain_core.messages import AIMessage, HumanMessage
@@ -86,10 +87,13 @@ class TestUnit(ChatModelUnitTests):
     @pytest.fixture
     def snapshot(self, monkeypatch: pytest.MonkeyPatch) -> Saved:
         # "all" is LangChain's own list of partners: everybody else is loaded by naming the class.
-        allowing = functools.partial(load, allowed_objects=[ChatCounterfoil], secrets_from_env=True)
-        monkeypatch.setattr(
-            unit_chat_models, "load", lambda saved, **_: allowing(saved, valid_namespaces=["counterfoil"])
-        )
+        def allowing(saved: object, **_: object) -> object:
+            with suppress_langchain_beta_warning():
+                return load(
+                    saved, allowed_objects=[ChatCounterfoil], valid_namespaces=["counterfoil"], secrets_from_env=True
+                )
+
+        monkeypatch.setattr(unit_chat_models, "load", allowing)
         return Saved()
 
 

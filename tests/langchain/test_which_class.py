@@ -22,6 +22,7 @@ from tests.shells.gateway import HELLO, SECONDS
 __all__: list[str] = []
 
 Make = Callable[..., Any]
+OURS: Final[Make] = ChatCounterfoil
 CLASSES: Final = ("`ChatCounterfoil`", "`ChatOpenAI`")
 
 
@@ -41,7 +42,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def made(request: pytest.FixtureRequest, stage: Stage) -> Iterator[tuple[str, Make]]:
     """The title of a column, and what makes its model."""
     if request.param == "`ChatCounterfoil`":
-        yield request.param, functools.partial(ChatCounterfoil, model="m", base_url=stage.base_url, api_key="sk-any")
+        yield request.param, functools.partial(OURS, model="m", base_url=stage.base_url, api_key="sk-any")
         return
     with openai.DefaultHttpxClient() as connections:
         key = SecretStr("sk-any")
@@ -69,9 +70,14 @@ def details(message: AIMessage) -> dict[str, Any]:
     return {**usage.get("input_token_details", {}), **usage.get("output_token_details", {})}
 
 
+def total(message: AIMessage) -> int | None:
+    """All tokens of a message, as it says."""
+    return None if message.usage_metadata is None else message.usage_metadata["total_tokens"]
+
+
 SHOWN: Final[dict[str, Callable[[AIMessage], bool]]] = {
-    "usage of a whole reply": lambda message: (message.usage_metadata or {}).get("total_tokens") == 17,
-    "usage of a stream": lambda message: (message.usage_metadata or {}).get("total_tokens") == 17,
+    "usage of a whole reply": lambda message: total(message) == 17,
+    "usage of a stream": lambda message: total(message) == 17,
     "cache read, reasoning tokens": lambda message: (
         (details(message).get("cache_read"), details(message).get("reasoning")) == (COUNTS.cache_read, COUNTS.reasoning)
     ),
@@ -115,7 +121,7 @@ def provider() -> Iterator[Playback]:
 
 
 def test_only_our_class_meters_without_a_gateway(provider: Playback) -> None:
-    message = said(ChatCounterfoil(model="openai/m", base_url=provider.base_url, api_key="sk-any"), streamed=True)
+    message = said(OURS(model="openai/m", base_url=provider.base_url, api_key="sk-any"), streamed=True)
     assert message.usage_metadata is not None
     assert "counterfoil" in message.response_metadata
     assert [column(title)["metered without a gateway"] for title in CLASSES] == [YES, NO]

@@ -26,6 +26,7 @@ async function heard({ ticket, model, fields, path }) {
     text: whole.text,
     calls: (whole.tool_calls ?? []).map(({ name, args }) => ({ name, args })),
     reasoning: whole.additional_kwargs.reasoning_content ?? null,
+    metadata: Object.keys(whole.response_metadata),
     usage: whole.usage_metadata ?? null,
     told: pieces.filter((piece) => piece.usage_metadata).length,
   };

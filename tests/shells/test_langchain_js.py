@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from counterfoil.testing import CHAT_SHAPES, ChatReply, ChatShape, Counts, MessagesReply, chat_player, messages_player
+from tests.langchain.which_class import COUNTS, NO, PLANS, YES, column
 from tests.shells.clients import TOOLS, Stage, booked, staged
 from tests.tree import REPOSITORY
 
@@ -124,3 +125,26 @@ def test_reasoning_arrives(hear: Hear, stage: Stage, path: str) -> None:
     ticket = stage.put(chat_player(ChatReply(reasoning="High or low?")))
     (said,) = hear([ask(ticket, path)])
     assert said["reasoning"] == "High or low?"
+
+
+SHOWN: Final[Mapping[str, Callable[[dict[str, Any]], bool]]] = {
+    "usage of a whole reply": lambda said: (said["usage"] or {}).get("total_tokens") == 17,
+    "usage of a stream": lambda said: (said["usage"] or {}).get("total_tokens") == 17,
+    "cache read, reasoning tokens": lambda said: (
+        (said["usage"]["input_token_details"].get("cache_read"), said["usage"]["output_token_details"].get("reasoning"))
+        == (COUNTS.cache_read, COUNTS.reasoning)
+    ),
+    "cache written": lambda said: said["usage"]["input_token_details"].get("cache_creation") == COUNTS.cache_write,
+    "reasoning text": lambda said: said["reasoning"] == "High or low?",
+    "ledger entry and cost in the message": lambda said: "counterfoil" in said["metadata"],
+}
+
+
+def test_the_page_says_truly_what_it_shows(hear: Hear, stage: Stage) -> None:
+    tickets = {row: stage.put(chat_player(plan)) for row, plan in PLANS.items()}
+    paths = {row: "stream" if row == "usage of a stream" else "invoke" for row in PLANS}
+    answers = hear([ask(ticket, paths[row]) for row, ticket in tickets.items()])
+    found = {row: YES if SHOWN[row](said) else NO for row, said in zip(tickets, answers, strict=True)}
+    page = column("`ChatOpenAI` in JS")
+    # Tool calls have a test above; what is metered without a gateway is not LangChain.js's to know.
+    assert page == found | {"tool calls, structured output": YES, "metered without a gateway": NO}

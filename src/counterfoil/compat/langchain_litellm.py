@@ -3,6 +3,7 @@
 Rule 1: only names and spellings are here. What a call is, and what it counts, is `ChatCounterfoil`'s.
 Rule 2: `usage_metadata` can be read as a dict, as LangChain has it, and by attributes, as programs of that library do.
 """
+# ruff: noqa: ANN401 - LangChain's signatures
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ class ReadableUsage(dict[str, Any]):
 def _readable(message: Message) -> Message:
     """The same message, its usage readable by attributes."""
     if isinstance(message, AIMessage) and message.usage_metadata is not None:
-        message.usage_metadata = cast(UsageMetadata, ReadableUsage(message.usage_metadata))
+        message.usage_metadata = cast("UsageMetadata", ReadableUsage(message.usage_metadata))
     return message
 
 

@@ -119,7 +119,7 @@ def deployment_of(entry: Mapping[str, Any], environ: Mapping[str, str]) -> dict[
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _value(value: Any, environ: Mapping[str, str]) -> Any:
+def _value(value: object, environ: Mapping[str, str]) -> object:
     if not isinstance(value, str) or not value.startswith(_FROM_ENVIRONMENT):
         return value
     name = value.removeprefix(_FROM_ENVIRONMENT)
