@@ -10,7 +10,7 @@ change between two calls.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
@@ -44,6 +44,11 @@ class ChatCounterfoil(ChatFields):
     """
 
     _clients: Clients = PrivateAttr(default_factory=Clients)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None:
+            """Every field by each of its names, and any parameter of the provider's."""
 
     @property
     def _llm_type(self) -> str:
