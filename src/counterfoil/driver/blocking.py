@@ -98,10 +98,13 @@ class BlockingRun:
             raise StopIteration
         return data
 
-    def close(self) -> None:
-        """The rest is not wanted: stop the provider and close the entry. Safe to call twice, and after the end."""
+    def close(self, *, wait: bool = True) -> None:
+        """The rest is not wanted: stop the provider and close the entry. Safe to call twice, and after the end.
+
+        `wait`: also for another thread that reads at this moment; else that thread ends it when its bytes have come.
+        """
         self._ahead = None
-        self._pulled.close()
+        self._pulled.close(wait=wait)
 
     @property
     def outcome(self) -> Outcome | None:

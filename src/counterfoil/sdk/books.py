@@ -6,6 +6,7 @@ Rule 2: whoever waits for a call's entries is told of each, in the thread that c
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
@@ -75,6 +76,7 @@ class WatchedBooks:
     def __init__(self, books: Books) -> None:
         self._books = books
         self._waiting: weakref.WeakValueDictionary[str, Watch] = weakref.WeakValueDictionary()
+        self._ended = threading.Condition()
         self._open: dict[str, Watch] = {}
         """By attempt: held until its entry is closed, also when nobody waits for the reply any more."""
 
@@ -100,6 +102,15 @@ class WatchedBooks:
     def close(self, entry: Entry) -> None:
         """Write an entry down, then tell of it."""
         self._books.close(entry)
-        watch = self._open.pop(entry.opening.attempt, None)
-        if watch is not None:
-            watch.tell(entry)
+        watch = self._open.get(entry.opening.attempt)
+        if watch is None:
+            return
+        watch.tell(entry)
+        with self._ended:
+            self._open.pop(entry.opening.attempt, None)
+            self._ended.notify_all()
+
+    def idle(self, timeout: float) -> bool:
+        """Wait until no attempt is open; False when that took longer than `timeout` seconds."""
+        with self._ended:
+            return self._ended.wait_for(lambda: not self._open, timeout)

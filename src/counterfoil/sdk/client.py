@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import weakref
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -95,7 +96,8 @@ class Client(_Settings):
 
     def _start(self) -> None:
         self._transport = BlockingTransport()
-        self._finalizer = weakref.finalize(self, _shut, self._core, self._transport)
+        self._runs = _Runs()
+        self._finalizer = weakref.finalize(self, _shut, self._core, self._transport, self._runs)
 
     @property
     def chat(self) -> Chat:
@@ -103,8 +105,8 @@ class Client(_Settings):
         return Chat(self)
 
     def close(self) -> None:
-        """Let go of connections, and shut the ledger. A call after this opens what it needs again."""
-        _shut(self._core, self._transport)
+        """End what is open, let go of connections, and shut the ledger. A call after this opens what it needs again."""
+        _shut(self._core, self._transport, self._runs)
 
     def __enter__(self) -> Self:
         return self
@@ -121,10 +123,11 @@ class Client(_Settings):
         core = self._core
         prepared = core.prepare(model, messages, stream, params)
         run = BlockingRun(prepared.call, core.context, core.books, self._transport, core.reveal, core.embedded)
+        self._runs.add(run)
         try:
             begun = run.begin()
             if prepared.streamed and begun is not None and begun.status < 300:
-                return Stream(prepared, begun, run)
+                return Stream(prepared, begun, run, self)
             body = b"".join(run)
         except BaseException:
             run.close()
@@ -149,7 +152,10 @@ class AsyncClient(_Settings):
         return AsyncChat(self)
 
     async def aclose(self) -> None:
-        """Let go of this loop's connections, and shut the ledger. A call after this opens what it needs again."""
+        """End what is open on this loop, let go of its connections, and shut the ledger.
+
+        A call after this opens what it needs again.
+        """
         await self._drivers.close()
         await asyncio.to_thread(self._core.close)
 
@@ -177,7 +183,7 @@ class AsyncClient(_Settings):
         try:
             begun = await run.begin()
             if prepared.streamed and begun is not None and begun.status < 300:
-                return AsyncStream(prepared, begun, run)
+                return AsyncStream(prepared, begun, run, self)
             body = b"".join([data async for data in run])
         except BaseException:
             await run.aclose()
@@ -262,6 +268,27 @@ class AsyncChat:
         return AsyncCompletions(self._client)
 
 
-def _shut(core: Core, transport: BlockingTransport) -> None:
+class _Runs:
+    """The calls of a client that may still be open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[BlockingRun] = weakref.WeakSet()
+
+    def add(self, run: BlockingRun) -> None:
+        with self._lock:
+            self._open.add(run)
+
+    def end(self) -> None:
+        """Close each, without waiting for a thread that reads at this moment: losing its connection ends that."""
+        with self._lock:
+            runs = tuple(self._open)
+            self._open.clear()
+        for run in runs:
+            run.close(wait=False)
+
+
+def _shut(core: Core, transport: BlockingTransport, runs: _Runs) -> None:
+    runs.end()
     transport.close()
     core.close()

@@ -50,6 +50,8 @@ CONFIG_VARIABLE: Final = "COUNTERFOIL_CONFIG"
 """The configuration of every client that names none."""
 _DATA_VARIABLE: Final = "COUNTERFOIL_DATA_DIR"
 _CHAT: Final = DIALECTS["openai_chat"]
+_FAREWELL: Final = 2.0
+"""Seconds that open attempts may take to end when a client is closed."""
 _GIVEN: Final = 4096
 """Secrets given with calls that are remembered by name."""
 
@@ -167,7 +169,8 @@ class Core:
         return True if isinstance(kept, ProcessBooks) else kept.flush(timeout)
 
     def close(self) -> None:
-        """Shut the ledger and stop the embedded model, if it runs. The next call opens what it needs again."""
+        """Wait a moment for what is just ending, shut the ledger and stop the embedded model, if it runs. The next call opens what it needs again."""
+        self.books.idle(_FAREWELL)
         with self._lock:
             kept, engine = self._kept, self._engine
             self._ready, self._engine = None, None

@@ -109,9 +109,10 @@ class Stream(Chunks):
     loop closes the stream: the provider is stopped, and the books have what was delivered.
     """
 
-    def __init__(self, prepared: Prepared, begun: Begun, run: BlockingRun) -> None:
+    def __init__(self, prepared: Prepared, begun: Begun, run: BlockingRun, client: object) -> None:
         super().__init__(prepared, begun)
         self._run = run
+        self._client = client  # which would close what it opened when it is forgotten
         self._left = False
         self._closed = False
 
@@ -166,9 +167,10 @@ class AsyncStream(Chunks):
     A task that is cancelled while it waits for a chunk closes the stream.
     """
 
-    def __init__(self, prepared: Prepared, begun: Begun, run: PullRun) -> None:
+    def __init__(self, prepared: Prepared, begun: Begun, run: PullRun, client: object) -> None:
         super().__init__(prepared, begun)
         self._run = run
+        self._client = client  # which would close what it opened when it is forgotten
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[ChatCompletionChunk]:
