@@ -162,10 +162,11 @@ class _Handover:
         self.begun = Begun(status, headers)
 
     async def send(self, data: bytes, *, last: bool) -> None:
-        if data:
-            self._items.append(data)
-            self._arrived.set()
-        if not last and data:
+        if self._stopped or not data:
+            return
+        self._items.append(data)
+        self._arrived.set()
+        if not last:
             self._wanted.clear()
             await self._wanted.wait()
 
@@ -181,9 +182,10 @@ class _Handover:
 
     def stop(self, run: Run) -> None:
         """The client is gone."""
-        if self.over or self._stopped:
+        again, self._stopped = self._stopped, True
+        self._items.clear()
+        if self.over or again:
             return
-        self._stopped = True
         if self.started:
             run.interrupt(Exit.CLIENT_GONE)
         else:

@@ -240,6 +240,15 @@ class Playback:
         self._changed.set()
 
 
+async def _stop(provider: Playback) -> None:
+    """Stop, and let a connection go that came at the last moment: its socket is closed some turns of the loop later."""
+    try:
+        await provider.stop()
+    finally:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
 @contextlib.contextmanager
 def running(provider: Playback | None = None, *, seconds: float = 10.0) -> Iterator[Playback]:
     """A playback provider in a thread with its own event loop, for tests that are not asynchronous.
@@ -256,7 +265,7 @@ def running(provider: Playback | None = None, *, seconds: float = 10.0) -> Itera
         try:
             yield provider
         finally:
-            asyncio.run_coroutine_threadsafe(provider.stop(), loop).result(seconds)
+            asyncio.run_coroutine_threadsafe(_stop(provider), loop).result(seconds)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(seconds)

@@ -148,6 +148,7 @@ class _Stream(httpcore2.NetworkStream):
     def __init__(self, inner: httpcore2.NetworkStream) -> None:
         self._inner = inner
         self._process = os.getpid()
+        self._closed = False
 
     def read(self, max_bytes: int, timeout: float | Watch | None = None) -> bytes:
         if not isinstance(timeout, Watch):
@@ -162,6 +163,8 @@ class _Stream(httpcore2.NetworkStream):
                 if timeout.tick is not None:
                     timeout.tick()
                 continue
+            if not data and self._closed:
+                raise httpcore2.ReadError  # it was our side that closed
             timeout.ended = not data
             return data
 
@@ -176,6 +179,7 @@ class _Stream(httpcore2.NetworkStream):
             self._inner.write(buffer[at : at + PIECE], None if left == float("inf") else left)
 
     def close(self) -> None:
+        self._closed = True
         if self._process == os.getpid():
             # A thread that waits for this socket is woken by this, and not by the closing.
             with contextlib.suppress(OSError, AttributeError):

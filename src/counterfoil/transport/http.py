@@ -58,7 +58,7 @@ class AiohttpTransport:
             raise Unreachable("the provider's host name does not resolve") from error
         except aiohttp.ClientConnectorError as error:
             raise Unreachable("the connection was refused") from error
-        except aiohttp.InvalidURL as error:
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise Unreachable("the base_url is not a URL") from error
         except aiohttp.ServerDisconnectedError as error:
             raise Cut("the provider hung up without an answer") from error

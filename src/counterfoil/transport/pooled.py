@@ -203,7 +203,8 @@ class _Response:
         if reading is not None:
             reading.cancel()
             await asyncio.wait({reading})
-        await self._chunks.aclose()
+        with contextlib.suppress(RuntimeError):  # a loop that ends is closing it at this moment
+            await self._chunks.aclose()
         await self._response.aclose()
         self._pools.responses.discard(self)
 
