@@ -163,7 +163,7 @@ def test_tasks_count_where_they_were_started(provider: Playback) -> None:
                 stream = await client.chat.completions.create(**CHATTING, stream=True)
             async for _ in stream:
                 pass
-            assert counts == [2, 3, 4]
+            assert list(counts) == [2, 3, 4]
             assert len(outer.entries) == 10, "a stream counts where it was asked for, whenever it ends"
 
     asyncio.run(test())

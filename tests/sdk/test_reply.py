@@ -57,7 +57,7 @@ def test_every_field_is_an_attribute_and_an_item(reply: ChatCompletion) -> None:
     assert "reasoning_content" in message
     assert "audio" not in message
     assert message.get("audio", 7) == 7
-    assert list(reply.usage.items())[0] == ("prompt_tokens", 3)
+    assert next(iter(reply.usage.items())) == ("prompt_tokens", 3)
     assert {**reply.usage}["total_tokens"] == 5
 
 

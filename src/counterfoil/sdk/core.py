@@ -169,7 +169,7 @@ class Core:
         return True if isinstance(kept, ProcessBooks) else kept.flush(timeout)
 
     def close(self) -> None:
-        """Wait a moment for what is just ending, shut the ledger and stop the embedded model, if it runs. The next call opens what it needs again."""
+        """Wait a moment for what is just ending, shut the ledger, stop the embedded model. The next call opens anew."""
         self.books.idle(_FAREWELL)
         with self._lock:
             kept, engine = self._kept, self._engine
