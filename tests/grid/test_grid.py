@@ -25,7 +25,7 @@ _FULL = Counts(input=140, output=37, cache_read=100, cache_write=8, reasoning=5)
 _CUT = 6
 """Frames that are served of a reply that is cut: the role and five words, or the start and some words."""
 
-_SLACK = 12
+_SLACK = 6
 """Tokens by which the estimates of two clients' requests for the same may differ: names of fields, spaces."""
 
 

@@ -148,6 +148,17 @@ def test_base64_in_a_body_is_a_picture_and_not_text() -> None:
     assert 2 * IMAGE_TOKENS <= estimate_body(_body([url, text, url])) - without <= 2 * IMAGE_TOKENS + 400
 
 
+@pytest.mark.parametrize("text", ["Hi", PROSE * 40], ids=["short", "long"])
+@pytest.mark.parametrize("indent", [0, 1], ids=["compact", "spaced"])
+def test_the_same_call_has_the_same_input_streamed_and_whole(text: str, indent: int) -> None:
+    whole = {"model": "some-model", "messages": [{"role": "user", "content": text}]}
+    asked = {"stream": True, "stream_options": {"include_usage": True}}
+    bodies = [whole, {**whole, "stream": False}, {**whole, **asked}, {**asked, **whole}]
+    written = [msgspec.json.format(msgspec.json.encode(body), indent=indent) for body in bodies]
+    plain, *others = map(estimate_body, written)
+    assert all(abs(other - plain) <= 3 * (indent + 1) for other in others)
+
+
 def test_a_picture_by_address_counts_as_one_too() -> None:
     url = {"type": "image_url", "image_url": {"url": "https://pictures.example/one.png"}}
     assert IMAGE_TOKENS <= estimate_body(_body([url])) <= IMAGE_TOKENS + 60

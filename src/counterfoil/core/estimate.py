@@ -11,6 +11,7 @@ open vocabularies (o200k, cl100k, Llama 3, DeepSeek V3, Mistral, Gemma 3).
 
 from __future__ import annotations
 
+import re
 from typing import Final, assert_never
 
 import msgspec
@@ -69,6 +70,11 @@ _TOOLS_TOKENS: Final = 80
 requests; far more where the provider runs tools of its own."""
 _BODY_SYNTAX: Final = 60
 """Bytes of a request body that are never tokens: the model's name, the outer keys."""
+
+_ASKING: Final = re.compile(rb'"stream"\s*:\s*(?:true|false),?|"stream_options"\s*:\s*\{[^{}]{0,200}\},?')
+"""How the reply is asked for, which no model is told: the same call has the same input streamed and whole."""
+_EDGE: Final = 1024
+"""Bytes at each end of a body in which that is looked for: it stands before the messages or after them."""
 
 _WINDOW: Final = 256
 _WINDOWS: Final = 4096
@@ -142,7 +148,9 @@ def estimate_body(body: bytes) -> int:
     pictures = max(binary_parts, _pictures(text))
     escaped = text.count(b"\\u")  # \u4e2d: one character in six bytes
     weight = _weigh(text, None) + escaped * (_WIDE_2 - 6 * _WIDE_1)
-    weight = max(0, weight * windows // looked - _BODY_SYNTAX * _WIDE_1)
+    syntax = _BODY_SYNTAX + sum(map(len, _ASKING.findall(body[:_EDGE])))
+    syntax += sum(map(len, _ASKING.findall(body[max(_EDGE, len(body) - _EDGE) :])))
+    weight = max(0, weight * windows // looked - syntax * _WIDE_1)
     tools = _TOOLS_TOKENS if b'"tools"' in text else 0
     return _REQUEST_TOKENS + _MESSAGE_TOKENS + tools + weight // _UNIT + pictures * IMAGE_TOKENS
 
