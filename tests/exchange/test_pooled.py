@@ -162,6 +162,19 @@ async def _consume(reply: PullRun) -> None:
         pass
 
 
+def test_a_run_that_is_closed_before_it_begins_calls_nobody() -> None:
+    async def test(run: Callable[..., PullRun], provider: Playback, books: Ledger) -> None:
+        reply = run()
+        await reply.aclose()
+        assert await reply.begin() is None
+        assert [data async for data in reply] == []
+        assert reply.outcome is not None
+        assert not books.opened
+        assert not provider.served
+
+    pulled(test)
+
+
 def test_a_second_cancellation_shortens_the_drain_and_the_entry_is_closed() -> None:
     async def test(run: Callable[..., PullRun], provider: Playback, books: Ledger) -> None:
         provider.queue(REPLY.hold_at(5, "never"))

@@ -103,6 +103,7 @@ class PullRun:
         self._ahead = None
         task = self._task
         if task is None:
+            self._run.outcome = self._run.outcome or Outcome()
             self._handover.end()
             return
         self._handover.stop(self._run)
