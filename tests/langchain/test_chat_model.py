@@ -403,6 +403,32 @@ def test_a_conversation_with_tools_goes_round(model: ChatCounterfoil, provider: 
     ]
 
 
+def test_reasoning_goes_back_to_its_provider_and_to_no_other(model: ChatCounterfoil, provider: Playback) -> None:
+    signed: Any = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+    told = AIMessage(
+        "",
+        additional_kwargs={"reasoning_content": "Where?", "tool_call_extras": {"c": signed}},
+        tool_calls=[{"name": "look", "args": {}, "id": "c"}],
+        response_metadata={"model_provider": "counterfoil", "model_name": "openai/play-1"},
+    )
+    history: list[Any] = ["hello", told, {"role": "tool", "content": "calm", "tool_call_id": "c"}]
+
+    def sent(asked: str, provider_of: str | None) -> dict[str, Any]:
+        model.model, model.custom_llm_provider = asked, provider_of
+        model.invoke(history)
+        found: dict[str, Any] = _asked(provider)["messages"][1]
+        return found
+
+    for asked in ("openai/play-1", "openai/play-2"):  # the same model, and another one of the same provider
+        assert sent(asked, "openai")["reasoning_content"] == "Where?"
+        assert sent(asked, None)["tool_calls"][0]["extra_content"] == signed["extra_content"]
+    other = sent("groq/play-3", None)
+    assert "reasoning_content" not in other
+    assert other["tool_calls"] == [{"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
+    told.response_metadata.clear()  # from somewhere else: nobody knows whose it is
+    assert sent("groq/play-3", None)["reasoning_content"] == "Where?"
+
+
 @pytest.mark.parametrize("form", ["streamed", "whole", "no_index", "no_id", "repeated_id"])
 def test_parallel_calls_are_whole_in_a_stream_of_any_form(
     form: Any, model: ChatCounterfoil, provider: Playback

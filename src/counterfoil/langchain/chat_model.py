@@ -21,9 +21,11 @@ from langchain_core.runnables import Runnable
 from pydantic import PrivateAttr
 
 from counterfoil.core.estimate import Tally
+from counterfoil.langchain.blocks import PROVIDER
 from counterfoil.langchain.clients import Books, Clients
 from counterfoil.langchain.convert import ChunkReader, _convert_message_to_dict, create_chat_result
 from counterfoil.langchain.fields import ChatFields
+from counterfoil.langchain.history import without_reasoning
 from counterfoil.langchain.tools import METHODS, Method, Schema, Tool, format_of, parsed, structured_parser, tool_params
 from counterfoil.langchain.usage import add_token_usage
 
@@ -164,8 +166,20 @@ class ChatCounterfoil(ChatFields):
             params["stream_options"] = self._options_of_stream(kwargs.get("stream_usage"), own)
         if stop is not None:
             params["stop"] = stop
-        params["messages"] = [_convert_message_to_dict(message) for message in messages]
-        return {**self._way(str(params["model"])), **params}
+        model = str(params["model"])
+        params["messages"] = [self._sent(message, model) for message in messages]
+        return {**self._way(model), **params}
+
+    def _sent(self, message: BaseMessage, model: str) -> dict[str, Any]:
+        """A message as `model` is to read it. Reasoning goes back to the provider it came from: another one has no use
+        for its proof, and some refuse a field they do not know."""
+        sent = _convert_message_to_dict(message)
+        said = message.response_metadata
+        author = said.get("model_name")
+        if said.get("model_provider") != PROVIDER or not isinstance(author, str) or author == model:
+            return sent
+        theirs, ours = self._provider(author)[0], self._provider(model)[0]
+        return sent if theirs is not None and theirs == ours else without_reasoning(sent)
 
     def _way(self, model: str) -> dict[str, Any]:
         """Where and how a call goes."""

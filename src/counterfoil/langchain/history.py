@@ -24,7 +24,7 @@ from langchain_core.messages import (
 from counterfoil.langchain.blocks import detail_of_block
 from counterfoil.langchain.plain import text_of
 
-__all__ = ["convert_message_to_dict"]
+__all__ = ["convert_message_to_dict", "without_reasoning"]
 
 _SKIPPED: Final = frozenset(
     {"tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use", "input_json_delta", "function_call"}
@@ -35,6 +35,7 @@ _FORMATS: Final = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wa
 """The format of a sound, where it is not the second half of its MIME type."""
 _BACK: Final = ("reasoning_content", "reasoning_details", "refusal", "extra_content")
 """What goes back from `additional_kwargs` to where it came from."""
+_OF_ITS_PROVIDER: Final = frozenset({"reasoning_content", "reasoning_details", "extra_content"})
 _INSTEAD: Final = frozenset({"tool_calls", "function_call", "refusal", "audio"})
 """What an assistant's message may have in place of content."""
 _Part = dict[str, Any]
@@ -50,6 +51,16 @@ def convert_message_to_dict(message: BaseMessage) -> dict[str, Any]:
     elif name := message.name or message.additional_kwargs.get("name"):
         result["name"] = name
     return result
+
+
+def without_reasoning(sent: dict[str, Any]) -> dict[str, Any]:
+    """A message's dict without what only its own provider can read: reasoning, and the proofs beside its calls."""
+    kept = {key: value for key, value in sent.items() if key not in _OF_ITS_PROVIDER}
+    if "tool_calls" in kept:
+        kept["tool_calls"] = [
+            {key: value for key, value in call.items() if key not in _OF_ITS_PROVIDER} for call in kept["tool_calls"]
+        ]
+    return kept
 
 
 def _role(message: BaseMessage) -> str:
