@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs tests/langchain with the oldest langchain-core that is supported and with the newest there is, each in a virtual
 # environment of its own below .venv. Called by `make langchain-matrix`; arguments go to pytest.
+# Left out is the table of docs/langchain.md: it speaks of the langchain-openai that is locked.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -17,10 +18,11 @@ run() {
   place=".venv/langchain-$name"
   test -d "$place" || "${PYTHON:-python3}" -m venv "$place"
   "$place/bin/pip" install -q --disable-pip-version-check --upgrade -e '.[local,langchain]' "$wanted" \
-    langchain-tests langchain-openai hypothesis pytest pytest-timeout
-  echo "$name: $("$place/bin/pip" list 2>/dev/null | grep -E '^langchain-(core|tests|openai) ' | tr -s ' ' | tr '\n' ' ')"
-  "$place/bin/pytest" tests/langchain "$@"
+    langchain-tests hypothesis openai pytest pytest-timeout
+  echo "$name: $("$place/bin/pip" list 2>/dev/null | grep -E '^langchain-(core|tests) ' | tr -s ' ' | tr '\n' ' ')"
+  "$place/bin/pytest" tests/langchain --ignore tests/langchain/test_which_class.py "$@"
 }
 
-run oldest "langchain-core==$oldest" "$@"
+# stream_events(version="v3") is younger than 1.0.
+run oldest "langchain-core==$oldest" -k "not stream_events_v3" "$@"
 run newest "langchain-core" "$@"

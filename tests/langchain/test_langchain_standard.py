@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import inspect
 import json
 import operator
 from collections.abc import Iterator
@@ -86,12 +87,14 @@ class TestUnit(ChatModelUnitTests):
 
     @pytest.fixture
     def snapshot(self, monkeypatch: pytest.MonkeyPatch) -> Saved:
-        # "all" is LangChain's own list of partners: everybody else is loaded by naming the class.
+        # "all" is LangChain's own list of partners: everybody else is loaded by naming the class. 1.0 had no such list.
+        named: dict[str, Any] = {"valid_namespaces": ["counterfoil"]}
+        if "allowed_objects" in inspect.signature(load).parameters:
+            named |= {"allowed_objects": [ChatCounterfoil], "secrets_from_env": True}
+
         def allowing(saved: object, **_: object) -> object:
             with suppress_langchain_beta_warning():
-                return load(
-                    saved, allowed_objects=[ChatCounterfoil], valid_namespaces=["counterfoil"], secrets_from_env=True
-                )
+                return load(saved, **named)
 
         monkeypatch.setattr(unit_chat_models, "load", allowing)
         return Saved()
