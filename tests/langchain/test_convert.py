@@ -353,6 +353,12 @@ def test_tool_calls_are_joined_in_content_blocks_too(shape: str) -> None:
     ]
 
 
+def test_one_function_called_twice_in_one_delta_is_two_calls() -> None:
+    parts = [_call(None, None, "look", json.dumps({"at": at}))["tool_calls"][0] for at in ("sea", "sky")]
+    for message in (_streamed({"tool_calls": parts}), _whole({"tool_calls": parts})):
+        assert [call["args"] for call in message.tool_calls] == [{"at": "sea"}, {"at": "sky"}]
+
+
 def test_a_whole_reply_has_the_same_calls() -> None:
     calls = [{"function": {"name": name, "arguments": json.dumps(arguments)}} for name, arguments in _WANTED]
     whole = _whole({"role": "assistant", "content": None, "tool_calls": calls})
