@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import operator
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -14,10 +17,11 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, SecretStr
 
 from counterfoil.langchain import ChatCounterfoil
-from counterfoil.testing import ChatReply, Playback, Tool, chat_player, running
+from counterfoil.testing import ChatReply, Counts, Playback, Tool, chat_player, running
 from tests.langchain.which_class import ASKING, COUNTS, NO, NOT_YET, PLANS, YES, column
 from tests.shells.clients import Stage, staged
 from tests.shells.gateway import HELLO, SECONDS
+from tests.tree import REPOSITORY
 
 __all__: list[str] = []
 
@@ -132,3 +136,24 @@ def test_the_anthropic_class_has_no_door_yet(stage: Stage) -> None:
     assert stage.gateway.post(body, "/v1/messages").status == 404
     assert set(column("`ChatAnthropic`").values()) == {NOT_YET, NO}
     assert [row for row, cell in column("`ChatAnthropic`").items() if cell == NO] == ["metered without a gateway"]
+
+
+def test_the_programs_on_the_page_run_and_the_first_chat_has_five_lines(
+    provider: Playback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-play")
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    page = (REPOSITORY / "docs" / "langchain.md").read_text(encoding="utf-8")
+    programs = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    whole = [program for program in programs if "import" in program]
+    assert len(whole) == 2
+    assert len(whole[0].splitlines()) <= 5
+    said = []
+    for program in whole:
+        provider.queue(chat_player(ChatReply(text="Hello", usage=Counts(input=12, output=5))))
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(compile(program, "docs/langchain.md", "exec"), {})
+        said.append(printed.getvalue().splitlines())
+    assert said[0][0].strip() == "Hello"
+    assert "'total_tokens': 17" in said[0][-1]
+    assert said[1] == ["17"]
