@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import counterfoil
 from counterfoil.langchain import ChatCounterfoil
 from counterfoil.ledger.entry import Exit
-from counterfoil.testing import Counts, Tool, chat_reply, error_answer
+from counterfoil.testing import Counts, Tool, chat_reply, error_answer, fixture
 from counterfoil.testing.fixture import ENVIRONMENT, CounterfoilPlayback
 from tests.shells.clients import booked
 
@@ -221,36 +222,19 @@ def test_the_environment_is_as_it_was_afterwards(project: pytest.Pytester, monke
 
 
 def test_it_works_as_the_documentation_shows_it(project: pytest.Pytester) -> None:
+    shown = re.search(r"```python\n# conftest.py\n(.*?)# test_mine.py\n(.*?)```", fixture.__doc__ or "", re.DOTALL)
+    assert shown is not None
+    project.makeconftest(shown[1])
     project.makepyfile(
-        greeting="""
+        mine="""
         import counterfoil
 
         def greet(name):
             reply = counterfoil.completion("openai/gpt-4o-mini", [{"role": "user", "content": name}])
             return reply.choices[0].message.content
         """,
-        test_mine="""
-        import counterfoil
-        import pytest
-        from counterfoil.testing import Counts
-        from greeting import greet
-
-        def test_it_greets(counterfoil_playback):
-            counterfoil_playback.reply("Good morning", usage=Counts(input=7, output=2))
-            assert greet("Ada") == "Good morning"
-            assert counterfoil_playback.calls[0].request.json["messages"][-1]["content"] == "Ada"
-            assert counterfoil_playback.usage.total_tokens == 9
-
-        def test_it_gives_up(counterfoil_playback):
-            counterfoil_playback.fail(429)
-            with pytest.raises(counterfoil.RateLimitError):
-                greet("Ada")
-
-        def test_it_tries_again(counterfoil_playback):
-            counterfoil_playback.fail(503)
-            counterfoil_playback.reply("Good morning")
-            assert greet("Ada") == "Good morning"
-
+        test_mine=shown[2],
+        test_yours="""
         def test_nothing_is_left_of_another_test(counterfoil_playback):
             assert counterfoil_playback.calls == counterfoil_playback.entries == ()
         """,

@@ -10,9 +10,15 @@ pytest_plugins = ["counterfoil.testing.fixture"]
 
 
 # test_mine.py
+import counterfoil
+import pytest
+from counterfoil.testing import Counts
+from mine import greet  # calls counterfoil.completion, a Client, ChatCounterfoil, ...
+
+
 def test_it_greets(counterfoil_playback):
     counterfoil_playback.reply("Good morning", usage=Counts(input=7, output=2))
-    assert greet("Ada") == "Good morning"  # calls counterfoil.completion, a Client, ChatCounterfoil, ...
+    assert greet("Ada") == "Good morning"
     assert counterfoil_playback.calls[0].request.json["messages"][-1]["content"] == "Ada"
     assert counterfoil_playback.usage.total_tokens == 9
 
