@@ -45,7 +45,7 @@ lock: $(VENV)/.dev ## pin every dependency again, with hashes
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	  --python-version 3.11 pyproject.toml --extra local --group demo -o requirements/demo.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
-	  --python-version 3.11 pyproject.toml --extra local --group dev -c requirements/demo.txt -o requirements/dev.txt
+	  --python-version 3.11 pyproject.toml --extra local --extra langchain --group dev -c requirements/demo.txt -o requirements/dev.txt
 
 # What LangChain.js is tried with. Not locked: nothing of ours depends on it.
 langchain-js: $(VENV)/.dev ## fetch LangChain.js, which tests/shells/test_langchain_js.py needs
