@@ -98,6 +98,43 @@ def test_threads_started_inside_are_counted(client: counterfoil.Client) -> None:
     assert meter.unattributed == 0
 
 
+def test_threads_started_inside_nested_meters_count_in_both(client: counterfoil.Client) -> None:
+    with counterfoil.meter() as outer:
+        with counterfoil.meter() as inner, ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: call(client), range(8)))
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(call, client).result()
+    assert len(inner.entries) == 8
+    assert len(outer.entries) == 9
+
+
+def test_a_thread_between_two_meters_counts_in_the_one_around_both(provider: Playback) -> None:
+    client = counterfoil.Client(base_url=provider.base_url)
+    meters: list[counterfoil.Meter] = []
+
+    async def hold(opened: asyncio.Barrier, done: asyncio.Event) -> None:
+        with counterfoil.meter() as meter:
+            meters.append(meter)
+            await opened.wait()
+            await done.wait()
+
+    async def test() -> None:
+        opened, done = asyncio.Barrier(3), asyncio.Event()
+        with counterfoil.meter() as outer:
+            async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+                for _ in range(2):
+                    group.create_task(hold(opened, done))
+                await opened.wait()
+                await asyncio.get_running_loop().run_in_executor(None, call, client)  # without a context
+                done.set()
+        assert len(outer.entries) == 1
+        assert outer.unattributed == 0
+        assert [(meter.entries, meter.unattributed) for meter in meters] == [((), 1), ((), 1)]
+
+    asyncio.run(test())
+    client.close()
+
+
 def test_a_thread_that_was_there_before_counts_only_with_a_context(client: counterfoil.Client) -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()

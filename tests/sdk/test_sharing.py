@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -197,3 +198,33 @@ def test_a_program_that_closes_nothing_ends_without_a_word(way: str, provider: P
         exits = [entry.exit.value for entry in store.entries()]
         store.close()
         assert exits == ["completed", "client_gone"], "both are in the ledger, also the one that was left open"
+
+
+FORKING = """
+import os, sys
+import counterfoil
+base_url, ledger = sys.argv[1:]
+client = counterfoil.Client(base_url=base_url, ledger=ledger)
+def call():
+    return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Good morning"}])
+call()
+child = os.fork()
+call()
+client.close()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_parent_and_child_keep_books_of_their_own_in_one_ledger(provider: Playback, tmp_path: Any) -> None:
+    ledger = tmp_path / "ledger.db"
+    command = [sys.executable, "-c", FORKING, provider.base_url, str(ledger)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    store = SqliteStore(ledger)
+    exits = [entry.exit.value for entry in store.entries()]
+    assert store.verify() == []
+    store.close()
+    assert exits == ["completed"] * 3
+    assert len(provider.served) == 3

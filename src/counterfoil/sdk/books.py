@@ -84,6 +84,11 @@ class WatchedBooks:
         """Write into other books from now on."""
         self._books = books
 
+    def forked(self, books: Books) -> None:
+        """In a child process: what is open is the parent's, and a thread of it may have held the lock."""
+        self._books, self._open, self._ended = books, {}, threading.Condition()
+        self._waiting = weakref.WeakValueDictionary()
+
     def watch(self, exchange: str, watch: Watch) -> None:
         """Tell `watch` of every entry of this exchange for as long as somebody holds it."""
         self._waiting[exchange] = watch

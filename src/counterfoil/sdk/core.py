@@ -2,6 +2,7 @@
 
 Rule 1: nothing is read before the first call: to make a client costs nothing and cannot fail.
 Rule 2: no event loop and no socket is known here. Only the driving of an exchange differs between the two clients.
+Rule 3: a child process opens the ledger anew, and never writes into its parent's journal.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -98,6 +100,7 @@ class Core:
         self._kept: ProcessBooks | LedgerBooks = ProcessBooks()
         self._engine: Engine | None = None
         self.books = WatchedBooks(self._kept)
+        _CORES.add(self)
 
     @property
     def is_ready(self) -> bool:
@@ -180,6 +183,13 @@ class Core:
             kept.shut()
         if engine is not None:
             engine.close_blocking()
+
+    def forked(self) -> None:
+        """In a child process: let go of all that is the parent's, without shutting it."""
+        _LEFT.append((self._kept, self._engine))
+        self._lock = threading.RLock()
+        self._ready, self._engine, self._kept = None, None, ProcessBooks()
+        self.books.forked(self._kept)
 
     # ---- the embedded model
 
@@ -321,6 +331,20 @@ class Core:
         """Where an updated list of prices, or the owner's own, may lie."""
         named = self._environ.get(_DATA_VARIABLE)
         return Path(named or platformdirs.user_data_dir("counterfoil")).expanduser().absolute()
+
+
+_CORES: Final[weakref.WeakSet[Core]] = weakref.WeakSet()
+_LEFT: Final[list[object]] = []
+"""What a child process has of its parent's: held, because closing it is the parent's business."""
+
+
+def _forget() -> None:
+    for core in tuple(_CORES):
+        core.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _wrong(message: str) -> ConfigurationError:

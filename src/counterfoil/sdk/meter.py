@@ -2,9 +2,10 @@
 
 Rule 1: a call counts in every meter that is open around it, once: nested meters both have it. Tasks, and threads that
 were given their parent's context (`asyncio.to_thread`, LangChain's pools), count where they were started.
-Rule 2: a thread that was started while a meter was open, and without a context, counts in that meter. Where several
-could be meant nobody can say which: the call counts in none, and each of them says so in `unattributed`. A thread that
-was there before counts only with a context (`contextvars.copy_context().run`): it may serve somebody else.
+Rule 2: a thread that was started while a meter was open, and without a context, counts in that meter and in those
+around it. Where one of several could be meant nobody can say which: the call counts in none of them, and each says so
+in `unattributed`. A thread that was there before counts only with a context (`contextvars.copy_context().run`): it may
+serve somebody else.
 Rule 3: unknown is not zero: a sum with an unknown part is unknown, and a cost with an unpriced part is None.
 """
 
@@ -40,8 +41,8 @@ _DIMENSIONS: Final[Mapping[str, Callable[[Entry], str | None]]] = {
 
 _around: ContextVar[tuple[Meter, ...]] = ContextVar("counterfoil_meters")
 _lock: Final = threading.Lock()
-_outermost: Final[list[Meter]] = []
-"""Open meters with none around them, in the order they were opened."""
+_open: Final[list[Meter]] = []
+"""All open meters of the process, in the order they were opened."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -71,17 +72,18 @@ class Meter:
         self._entries: list[Entry] = []
         self._before: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Threads that were there before it was opened."""
+        self.around: tuple[Meter, ...] = ()
+        """The meters that it was opened in."""
         self._token: Token[tuple[Meter, ...]] | None = None
 
     def __enter__(self) -> Self:
         if self._token is not None:
             raise RuntimeError("this meter is open already")
-        around = _around.get(())
-        self._token = _around.set((*around, self))
-        if not around:
-            self._before = weakref.WeakSet(threading.enumerate())
-            with _lock:
-                _outermost.append(self)
+        self.around = _around.get(())
+        self._token = _around.set((*self.around, self))
+        self._before = weakref.WeakSet(threading.enumerate())
+        with _lock:
+            _open.append(self)
         return self
 
     def __exit__(
@@ -92,7 +94,7 @@ class Meter:
             with contextlib.suppress(ValueError):  # left in another context than entered: a generator, a fixture
                 _around.reset(token)
         with _lock, contextlib.suppress(ValueError):
-            _outermost.remove(self)
+            _open.remove(self)
 
     def saw_start(self, thread: threading.Thread) -> bool:
         """Whether `thread` was started while this meter was open."""
@@ -144,11 +146,14 @@ def open_meters() -> tuple[Meter, ...]:
     around = _around.get(None)
     if around is not None:
         return around
+    if not _open:
+        return ()
     thread = threading.current_thread()
     with _lock:
-        meant = tuple(one for one in _outermost if one.saw_start(thread))
-        if len(meant) <= 1:
-            return meant
-        for one in meant:
-            one.unattributed += 1
-    return ()
+        could = [one for one in _open if one.saw_start(thread)]
+        within = {id(outer) for one in could for outer in one.around}
+        innermost = [one for one in could if id(one) not in within]
+        sure = [one for one in could if all(one is inner or one in inner.around for inner in innermost)]
+        for one in could:
+            one.unattributed += one not in sure
+    return tuple(sure)

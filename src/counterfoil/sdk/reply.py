@@ -176,7 +176,7 @@ def usage_node(entry: Entry) -> UsageNode | None:
 
 def dollars(picodollars: int) -> Decimal:
     """Exact US dollars."""
-    return Decimal(f"{picodollars}{_PICO}")
+    return Decimal(f"{picodollars}{_PICO}") if picodollars else Decimal(0)
 
 
 def cost_of(entry: Entry | None) -> Decimal | None:
