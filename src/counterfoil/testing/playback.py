@@ -107,6 +107,8 @@ class Playback:
 
     async def stop(self) -> None:
         """Stop listening, drop every connection, and raise what a chooser raised."""
+        for _ in range(3):  # a connection that was made but not yet taken: asyncio loses it when the server closes now
+            await asyncio.sleep(0)
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -146,10 +148,12 @@ class Playback:
         self.connections += 1
         task = asyncio.create_task(self._converse(link, self.connections))
         self._tasks.add(task)
-        task.add_done_callback(self._part)
+        task.add_done_callback(lambda task: self._part(task, link))
 
-    def _part(self, task: asyncio.Task[None]) -> None:
+    def _part(self, task: asyncio.Task[None], link: Link) -> None:
         self._tasks.discard(task)
+        if not link.transport.is_closing():  # also when it was cancelled before it began
+            link.abort()
         if not task.cancelled() and (fault := task.exception()) is not None:
             self._faults.append(fault)
 
@@ -168,9 +172,6 @@ class Playback:
             pass
         except BadRequestError as error:
             await self._refuse(link, error)
-        finally:
-            if not link.transport.is_closing():
-                link.abort()
 
     async def _answer(self, link: Link, connection: int, request: Request) -> None:
         served = Served(
