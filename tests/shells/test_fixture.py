@@ -16,6 +16,7 @@ from counterfoil.ledger.entry import Exit
 from counterfoil.testing import Counts, Tool, chat_reply, error_answer, fixture
 from counterfoil.testing.fixture import ENVIRONMENT, CounterfoilPlayback
 from tests.shells.clients import booked
+from tests.tree import REPOSITORY
 
 __all__: list[str] = []
 
@@ -224,6 +225,7 @@ def test_the_environment_is_as_it_was_afterwards(project: pytest.Pytester, monke
 def test_it_works_as_the_documentation_shows_it(project: pytest.Pytester) -> None:
     shown = re.search(r"```python\n# conftest.py\n(.*?)# test_mine.py\n(.*?)```", fixture.__doc__ or "", re.DOTALL)
     assert shown is not None
+    assert shown[0] in (REPOSITORY / "docs" / "testing.md").read_text(encoding="utf-8")
     project.makeconftest(shown[1])
     project.makepyfile(
         mine="""
