@@ -203,12 +203,21 @@ def test_a_program_that_closes_nothing_ends_without_a_word(way: str, provider: P
 FORKING = """
 import os, sys
 import counterfoil
-base_url, ledger = sys.argv[1:]
+base_url, ledger, way = sys.argv[1:]
 client = counterfoil.Client(base_url=base_url, ledger=ledger)
-def call():
-    return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Good morning"}])
+def call(**more):
+    return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Good morning"}], **more)
 call()
+stream = call(stream=True) if way == "busy" else None
 child = os.fork()
+if way == "busy" and not child:
+    try:
+        call()
+    except counterfoil.ConfigurationError as error:
+        os._exit(0 if "forked while" in str(error) else 1)
+    os._exit(2)
+if stream is not None:
+    list(stream)
 call()
 client.close()
 if child:
@@ -217,14 +226,16 @@ if child:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_parent_and_child_keep_books_of_their_own_in_one_ledger(provider: Playback, tmp_path: Any) -> None:
+@pytest.mark.parametrize("way", ["idle", "busy"])
+def test_no_entry_is_lost_by_a_fork(way: str, provider: Playback, tmp_path: Any) -> None:
     ledger = tmp_path / "ledger.db"
-    command = [sys.executable, "-c", FORKING, provider.base_url, str(ledger)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    store = SqliteStore(ledger)
-    exits = [entry.exit.value for entry in store.entries()]
-    assert store.verify() == []
-    store.close()
-    assert exits == ["completed"] * 3
-    assert len(provider.served) == 3
+    for turn in range(1, 5):
+        command = [sys.executable, "-c", FORKING, provider.base_url, str(ledger), way]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        store = SqliteStore(ledger)
+        exits = [entry.exit.value for entry in store.entries()]
+        assert store.verify() == []
+        store.close()
+        assert exits == ["completed"] * 3 * turn
+        assert len(provider.served) == 3 * turn

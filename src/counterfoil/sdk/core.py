@@ -2,7 +2,8 @@
 
 Rule 1: nothing is read before the first call: to make a client costs nothing and cannot fail.
 Rule 2: no event loop and no socket is known here. Only the driving of an exchange differs between the two clients.
-Rule 3: a child process opens the ledger anew, and never writes into its parent's journal.
+Rule 3: no ledger is open across a fork. SQLite keeps its locks by process and inode: a database that the parent has
+open is not safe in the child, not even opened anew (https://www.sqlite.org/howtocorrupt.html, 2.6).
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class Core:
         """Names of given secrets by their value."""
         self._kept: ProcessBooks | LedgerBooks = ProcessBooks()
         self._engine: Engine | None = None
+        self._busy_fork = False
+        """Forked while the parent's ledger was open."""
         self.books = WatchedBooks(self._kept)
         _CORES.add(self)
 
@@ -175,18 +178,24 @@ class Core:
         """Wait a moment for what is just ending, shut the ledger, stop the embedded model. The next call opens anew."""
         self.books.idle(_FAREWELL)
         with self._lock:
-            kept, engine = self._kept, self._engine
-            self._ready, self._engine = None, None
-            self._kept = ProcessBooks() if not isinstance(kept, ProcessBooks) else kept
-            self.books.use(self._kept)
-        if not isinstance(kept, ProcessBooks):
+            engine, self._engine = self._engine, None
+            kept = None if isinstance(self._kept, ProcessBooks) else self._let_go_of_books()
+            self._ready = None
+        if kept is not None:
             kept.shut()
         if engine is not None:
             engine.close_blocking()
 
+    def before_fork(self) -> None:
+        """Shut a ledger that nothing writes into at this moment; parent and child open it anew when they call."""
+        with self._lock:
+            if not isinstance(self._kept, ProcessBooks) and self.books.idle(0):
+                self._let_go_of_books().shut()
+
     def forked(self) -> None:
         """In a child process: let go of all that is the parent's, without shutting it."""
         _LEFT.append((self._kept, self._engine))
+        self._busy_fork = not isinstance(self._kept, ProcessBooks)
         self._lock = threading.RLock()
         self._ready, self._engine, self._kept = None, None, ProcessBooks()
         self.books.forked(self._kept)
@@ -318,6 +327,11 @@ class Core:
         path = self._ledger or (Path(written) if written is not None else None)
         if path is None:
             return None
+        if self._busy_fork:
+            raise _wrong(
+                "This process was forked while its parent wrote into the ledger, which must not be opened here: fork "
+                "before the first call, or between calls, or start the process anew (spawn)."
+            )
         from counterfoil.stores.books import open_books
         from counterfoil.stores.journal import Fsync, JournalSettings
 
@@ -326,6 +340,13 @@ class Core:
 
         settings = JournalSettings(fsync=Fsync(config.ledger.fsync), interval=config.ledger.fsync_interval)
         return open_books(path.expanduser().absolute(), price, settings)
+
+    def _let_go_of_books(self) -> LedgerBooks:
+        kept = self._kept
+        assert not isinstance(kept, ProcessBooks)  # noqa: S101 - whoever asks has looked
+        self._kept, self._ready = ProcessBooks(), None
+        self.books.use(self._kept)
+        return kept
 
     def _data_directory(self) -> Path:
         """Where an updated list of prices, or the owner's own, may lie."""
@@ -338,13 +359,18 @@ _LEFT: Final[list[object]] = []
 """What a child process has of its parent's: held, because closing it is the parent's business."""
 
 
+def _part() -> None:
+    for core in tuple(_CORES):
+        core.before_fork()
+
+
 def _forget() -> None:
     for core in tuple(_CORES):
         core.forked()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(before=_part, after_in_child=_forget)
 
 
 def _wrong(message: str) -> ConfigurationError:
