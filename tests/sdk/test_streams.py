@@ -42,9 +42,11 @@ def read(stream: counterfoil.Stream) -> tuple[list[Any], counterfoil.Error | Non
     return chunks, None
 
 
-async def read_async(stream: counterfoil.AsyncStream) -> tuple[list[Any], BaseException | None]:
-    """The same on an event loop, where a task can also be cancelled."""
-    chunks: list[Any] = []
+async def read_async(
+    stream: counterfoil.AsyncStream, into: list[Any] | None = None
+) -> tuple[list[Any], BaseException | None]:
+    """The same on an event loop, where a task can also be cancelled, and what came so far can be looked at."""
+    chunks: list[Any] = [] if into is None else into
     try:
         async for chunk in stream:
             chunks.append(chunk)  # noqa: PERF401 - what came before an error is wanted
@@ -244,10 +246,12 @@ def test_a_cancelled_task_leaves_a_stream_with_its_entry(provider: Playback) -> 
     async def test() -> None:
         async with counterfoil.AsyncClient(base_url=provider.base_url) as client:
             stream = await client.chat.completions.create(**CHATTING, stream=True)
-            task = asyncio.create_task(read_async(stream))
-            await asyncio.to_thread(provider.block_until, lambda: provider.served[0].waiting_at == "gate")
+            chunks: list[Any] = []
+            task = asyncio.create_task(read_async(stream, chunks))
+            while len(chunks) < 4:
+                await asyncio.sleep(0)
             task.cancel()
-            chunks, error = await task
+            _, error = await task
             assert text_of(chunks) == "word0 word1 word2 "
             assert isinstance(error, asyncio.CancelledError)
             assert stream.entry is not None
