@@ -21,10 +21,11 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
-	$(BIN)/mypy bench/gateway.py fuzz/decoders.py docs/generate.py
+	$(BIN)/mypy bench/gateway.py bench/importing.py fuzz/decoders.py docs/generate.py
 
 tests: $(VENV)/.dev
 	@$(LOCAL_MODEL)
+	@! command -v npm >/dev/null || $(MAKE) -s langchain-js || echo "LangChain.js could not be fetched: its test is left out."
 	$(BIN)/pytest
 
 bench: $(VENV)/.dev ## CPU per request and per chunk, beside nginx where it is there
