@@ -73,7 +73,7 @@ def test_what_the_model_is_told_is_sent(model: ChatCounterfoil, provider: Playba
     model.model_kwargs = {"user": "ann"}
     model.invoke([("system", "Be brief."), ("user", "hello")])
     asked = _asked(provider)
-    told = {"temperature": 0.25, "top_p": 0.5, "max_tokens": 64, "stop": ["END"], "seed": 7, "user": "ann"}
+    told = {"temperature": 0.25, "top_p": 0.5, "max_completion_tokens": 64, "stop": ["END"], "seed": 7, "user": "ann"}
     assert told.items() <= asked.items()
     assert asked["metadata"] == {"a": "b"}
     assert asked["model"] == "play-1"
@@ -90,7 +90,7 @@ def test_what_a_call_says_goes_before_what_the_model_was_told(model: ChatCounter
     model.temperature, model.stop = 0.25, ["END"]
     model.bind(temperature=0.75).invoke("hello", stop=["HERE"], max_tokens=9)
     asked = _asked(provider)
-    assert (asked["temperature"], asked["stop"], asked["max_tokens"]) == (0.75, ["HERE"], 9)
+    assert (asked["temperature"], asked["stop"], asked["max_completion_tokens"]) == (0.75, ["HERE"], 9)
     model.invoke("hello", model="openai/play-2")
     assert _asked(provider)["model"] == "play-2"
 

@@ -254,3 +254,15 @@ def test_an_option_that_cannot_be_is_refused_by_name(option: str, value: object,
     assert asked.error.message
     assert "sk-mine" not in asked.error.message
     assert provider.served == []
+
+
+@each_way
+@pytest.mark.parametrize(("row", "known"), [("openai", "max_completion_tokens"), ("deepseek", "max_tokens")])
+def test_the_output_bound_is_written_by_the_name_the_provider_knows(
+    way: Way, row: str, known: str, provider: Playback
+) -> None:
+    provider.default = chat_player(PLAN)
+    where = {"base_url": provider.base_url, "custom_llm_provider": row, "api_key": "sk-play-000001"}
+    assert ask(way, {}, **where, model="play-1", max_tokens=64).error is None
+    sent = provider.served[0].request.json
+    assert {name: sent[name] for name in sent if name.startswith("max_")} == {known: 64}

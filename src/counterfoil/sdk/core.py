@@ -55,6 +55,7 @@ _DATA_VARIABLE: Final = "COUNTERFOIL_DATA_DIR"
 _CHAT: Final = DIALECTS["openai_chat"]
 _FAREWELL: Final = 2.0
 """Seconds that open attempts may take to end when a client is closed."""
+_COMPLETION_TOKENS: Final = "max_completion_tokens"
 _GIVEN: Final = 4096
 """Secrets given with calls that are remembered by name."""
 
@@ -141,6 +142,9 @@ class Core:
             body = encode_body(model, messages, streamed, fields)
             peek = _CHAT.peek_request(body)
             route = self._route(model, peek.streamed, options)
+            if "max_tokens" in fields and _knows_only_completion_tokens(route):
+                fields = {_COMPLETION_TOKENS if name == "max_tokens" else name: one for name, one in fields.items()}
+                body = encode_body(model, messages, streamed, fields)
         except CounterfoilError as error:
             raise _named(error, model) from error
         exchange, watch = new_id(), Watch(open_meters())
@@ -371,6 +375,14 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_part, after_in_child=_forget)
+
+
+def _knows_only_completion_tokens(route: Route) -> bool:
+    """Whether every deployment wants the output bound by its newer name (OpenAI's reasoning models refuse the old one).
+
+    An argument of a call is ours to write down; a request that a client wrote is carried as it is.
+    """
+    return all(one.quirks.max_tokens_field == _COMPLETION_TOKENS for one in route.deployments)
 
 
 def _wrong(message: str) -> ConfigurationError:
