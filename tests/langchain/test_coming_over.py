@@ -125,7 +125,7 @@ def test_the_prefix_stays_behind_and_the_providers_own_key_goes_along(provider: 
     chat(provider, anthropic_api_key="sk-other", max_tokens=9, num_ctx=64).invoke(HELLO)
     assert provider.served[-1].headers["authorization"] == "Bearer sk-open"
     assert sent(provider)["model"] == "gpt-4o"
-    assert sent(provider)["max_tokens"] == 9
+    assert sent(provider)["max_completion_tokens"] == 9
     assert sent(provider)["num_ctx"] == 64
 
 
