@@ -12,6 +12,7 @@ help: ## what there is
 demo: $(VENV)/.demo ## install, fetch the model, and watch the books agree
 	@$(LOCAL_MODEL)
 	@$(BIN)/counterfoil demo
+	@echo '(. $(BIN)/activate puts counterfoil on your PATH.)'
 
 test: lint types tests ## all that CI runs
 

@@ -134,7 +134,7 @@ def _bounds(kind: shape.IntType | shape.FloatType) -> str:
     return f", {least} to {most}" if least and most else f", {least or most}" if least or most else ""
 
 
-def _default(field: shape.Field) -> str:
+def _default(field: shape.Field, *, bare: bool = False) -> str:
     if field.required:
         return "must be given"
     value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
@@ -148,7 +148,9 @@ def _default(field: shape.Field) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return f"`{value}`" if value else "none"
-    return _size(value) if isinstance(value, int) else f"{value:g}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if bare else _size(value)
 
 
 def _size(number: int) -> str:
@@ -178,7 +180,7 @@ def _keys(struct: type[msgspec.Struct]) -> Iterator[tuple[str, ...]]:
         unit = _UNITS.get(field.annotation) or _UNITS.get(f"{struct.__name__}.{field.name}")
         kind = _kind(field.info.type)
         kind = kind.replace("number", unit, 1) if unit else kind
-        yield f"`{field.name}`", kind, _default(field.info), _cell(field.text)
+        yield f"`{field.name}`", kind, _default(field.info, bare=unit != "bytes"), _cell(field.text)
 
 
 def _meanings(struct: type[msgspec.Struct]) -> str:

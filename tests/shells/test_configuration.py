@@ -205,7 +205,7 @@ def test_a_provider_without_a_secret_or_an_address_stops_the_start() -> None:
         ":3:7: models.m[0].base_url: Azure OpenAI needs a base_url, such as https://RESOURCE.openai.azure.com"
     ]
     assert wrong("models:\n  m:\n    - {provider: opnai, model: x}\n") == [
-        ":3:8: models.m[0].provider: no such provider; did you mean 'openai'?. For any other server write its base_url"
+        ":3:8: models.m[0].provider: no such provider; did you mean 'openai'? For any other server write its base_url"
     ]
     assert wrong("models:\n  m:\n    - {provider: vertex, model: x, base_url: 'https://x.example'}\n") == [
         ":3:8: models.m[0].provider: Anthropic on Google Vertex AI can be metered, but not called by this version"

@@ -184,7 +184,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(measure(recorded, estimate=arguments.estimate))
         printed += 1
     if unspoken or unreadable:
-        why = [f"{unreadable} not a recorded exchange"] if unreadable else []
+        raw = "" if arguments.dialect else " (the bytes of a reply need --dialect)"
+        why = [f"{unreadable} not a recorded exchange{raw}"] if unreadable else []
         why += [f"{count} {dialect}" for dialect, count in sorted(unspoken.items())]
         spoken = " (dialects not spoken yet)" if unspoken else ""
         print_note(f"{printed} read, {unspoken.total() + unreadable} left out{spoken}: {', '.join(why)}")

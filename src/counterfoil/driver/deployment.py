@@ -127,7 +127,8 @@ def _row(written: DeploymentConfig, table: Mapping[str, Provider]) -> tuple[Prov
     if written.base_url is None:
         hint = nearest(written.provider, table) or "; see `counterfoil providers`"
         wrong = f"no such provider{hint}" if row is None else f"{row.title} speaks {row.dialect} at its own address"
-        raise DeploymentError(f"{wrong}. For any other server write its base_url", "provider")
+        end = "" if wrong.endswith("?") else "."
+        raise DeploymentError(f"{wrong}{end} For any other server write its base_url", "provider")
     dialect = written.dialect or _DEFAULT_DIALECT
     plain = _UNKNOWN.get(dialect) or Provider("", "A server", dialect, keyless=True)
     price_id = None if row is None else row.price_id

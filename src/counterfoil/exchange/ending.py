@@ -40,7 +40,7 @@ def failure_of(interruption: Interrupted) -> Failure:
     failure = _INTERRUPTIONS[interruption.exit]
     if not interruption.detail:
         return failure
-    return msgspec.structs.replace(failure, message=f"{failure.message} ({interruption.detail})")
+    return msgspec.structs.replace(failure, message=f"{failure.message.removesuffix('.')} ({interruption.detail}).")
 
 
 def bad_reply(message: str) -> Failure:

@@ -286,7 +286,9 @@ class _Server(uvicorn.Server):
             server.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()  # closed where idle, else after its answer
-        _log.info("shutting down: %d exchanges may finish for %g s", self._gateway.driver.open_exchanges, seconds)
+        open_ = self._gateway.driver.open_exchanges
+        last = f"; {open_} open may finish for {seconds:g} s, or are ended when asked again" if open_ else ""
+        _log.info("shutting down%s", last)
         await self._until_idle(seconds)
         self._gateway.interrupt()
         await self._until_done(lambda: not self._gateway.driver.open_exchanges, self._patience.farewell)
