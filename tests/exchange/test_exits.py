@@ -198,6 +198,15 @@ def test_a_provider_that_was_never_reached_used_nothing_and_costs_nothing() -> N
     assert world.status == 502
 
 
+def test_what_a_provider_that_hangs_up_without_a_word_has_used_is_unknown() -> None:
+    world = World(Played(Interrupted(Exit.LOST, "the provider hung up without an answer")))
+    world.run(call())
+    check_books(world.log)
+    assert world.entry.exit is Exit.LOST
+    assert world.entry.usage.total_tokens is None
+    assert world.entry.cost is None, "unknown is not zero"
+
+
 def test_a_rejected_request_used_nothing_and_costs_nothing() -> None:
     world = World(refused(401, b'{"error":{"message":"Bad key","type":"invalid_request_error","code":"bad"}}'))
     world.run(call())

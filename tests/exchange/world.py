@@ -62,7 +62,7 @@ def refused(status: int, body: bytes = b"{}", **headers: str) -> Played:
 
 def lost() -> Played:
     """No connection."""
-    return Played(Interrupted(Exit.LOST, "the connection was refused"))
+    return Played(Interrupted(Exit.LOST, "the connection was refused", unsent=True))
 
 
 def price_by_count(opening: Opening, lines: tuple[SettledLine, ...]) -> tuple[Line, ...]:

@@ -8,8 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from counterfoil.core.error import CounterfoilError
 from counterfoil.ledger.entry import Exit
+from counterfoil.local import MODEL_NAME
 from counterfoil.server.app import DOORS
+from counterfoil.server.setup import load_setup
 from counterfoil.stores.health import Health
 from counterfoil.testing import CHAT_SHAPES, ChatReply, ChatShape, Counts, refusing_stream_options, running
 from tests.shells.gateway import gateway
@@ -175,9 +178,19 @@ def test_a_defect_of_ours_is_answered_and_its_place_logged_without_content(
         assert "SECRET" not in answer.body.decode()
 
 
+def test_the_embedded_model_is_not_served_under_another_models_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("counterfoil.server.setup._embedded_model", lambda: MODEL_NAME)
+    config = tmp_path / "counterfoil.yaml"
+    config.write_text("models: {m: [{provider: local, model: gpt-4o}]}\n")
+    with pytest.raises(CounterfoilError, match="the embedded model is 'smollm2-135m-instruct', not 'gpt-4o'"):
+        load_setup(config, environ={})
+
+
 def test_an_embedded_model_that_is_not_there_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("counterfoil.local.engine.installed", lambda: None)
-    text = "models: {m: [{provider: local, model: smollm2}]}\nlisten: {port: 0}\nretries: {attempts: 1}\n"
+    text = f"models: {{m: [{{provider: local, model: {MODEL_NAME}}}]}}\nlisten: {{port: 0}}\nretries: {{attempts: 1}}\n"
     with gateway(tmp_path, text=text) as served:
         answer = served.chat()
         assert answer.status == 502

@@ -336,6 +336,17 @@ def test_an_opening_that_cannot_be_synchronised_is_refused_and_leaves_nothing(tm
     journal.shut(lambda: None)
 
 
+def test_nothing_is_opened_once_the_file_was_deleted(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "live", NEVER_TENDED)
+    journal.open(opening_of(1))
+    for path in (tmp_path / "live").iterdir():
+        path.unlink()
+    with pytest.raises(BooksUnavailable, match="its file was deleted"):
+        journal.open(opening_of(2))
+    assert not journal.health().ok
+    journal.shut(lambda: None)
+
+
 def test_a_failed_synchronisation_turns_health_red_until_one_succeeds(tmp_path: Path) -> None:
     fail = threading.Event()
     fail.set()

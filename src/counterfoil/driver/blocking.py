@@ -322,7 +322,7 @@ class _Pulled:
                 deadline=command.deadline,
             )
         except (Unreachable, Broken, Cut) as error:
-            return Interrupted(Exit.LOST, str(error))
+            return Interrupted(Exit.LOST, str(error), unsent=isinstance(error, Unreachable))
         self._upstream = upstream
         return Head(upstream.status, upstream.headers)
 

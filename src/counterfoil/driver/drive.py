@@ -286,14 +286,14 @@ class Run:
             try:
                 base_url, secret = await self._start_embedded()
             except Unreachable as error:
-                return Interrupted(Exit.LOST, str(error))
+                return Interrupted(Exit.LOST, str(error), unsent=True)
         sending = sending_of(command, base_url, secret)
         try:
             upstream = await self._transport.post(
                 sending.url, sending.headers, command.body, connect=command.connect, query=sending.query
             )
         except (Unreachable, Broken, Cut) as error:
-            return Interrupted(Exit.LOST, str(error))
+            return Interrupted(Exit.LOST, str(error), unsent=isinstance(error, Unreachable))
         self._upstream = upstream
         return Head(upstream.status, upstream.headers)
 

@@ -106,6 +106,7 @@ class _Running:
         self._ended_at: float | None = None
         self._gone_at: float | None = None
         self._begun = False
+        self._unsent = False
         self._closed: Entry | None = None
         self._status: int | None = None
         self._headers: dict[str, str] = {"x-counterfoil-exchange": call.exchange}
@@ -332,6 +333,7 @@ class _Running:
     def give_up(self, interruption: Interrupted) -> Generator[Command, Answer, Attempted]:
         """Something between provider and client ended the attempt."""
         exit_ = Exit.CLIENT_GONE if self._gone_at is not None else interruption.exit
+        self._unsent = interruption.unsent
         return (yield from self._failed(exit_, failure_of(interruption), interruption.detail))
 
     def _failed(self, exit_: Exit, failure: Failure, detail: str = "") -> Generator[Command, Answer, Attempted]:
@@ -366,8 +368,10 @@ class _Running:
     def _entry(self, exit_: Exit, *, ended: bool = False, detail: str | None = None) -> Entry:
         context = self._context
         # A provider that rejected the request, or was never reached, ran no model: nothing is guessed or billed.
-        ran = exit_ is not Exit.REJECTED and (exit_ is not Exit.LOST or self._status is not None)
-        settlement = self.meter.settle(self._deployment.convention, ended=ended, estimate=ran)
+        ran = exit_ is not Exit.REJECTED and not self._unsent
+        # One that hung up without a word may have read the request, or had closed an idle connection: nobody knows.
+        known = exit_ is not Exit.LOST or self._status is not None
+        settlement = self.meter.settle(self._deployment.convention, ended=ended, estimate=ran and known)
         return Entry(
             opening=self.opening,
             closed=context.wall(),

@@ -118,6 +118,8 @@ class Interrupted(msgspec.Struct, frozen=True):
     exit: Exit
     detail: str = ""
     """In the gateway's own words; never what a provider or client sent."""
+    unsent: bool = False
+    """The request never reached the provider."""
 
 
 Command = Open | Post | Read | Start | Deliver | Note | Close | Finish | Abort | Wait

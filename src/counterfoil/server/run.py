@@ -39,6 +39,7 @@ from counterfoil.server.protocol import protocol_class
 from counterfoil.server.setup import Setup
 from counterfoil.server.state import ReloadRefused, State
 from counterfoil.stores.books import LedgerBooks, open_books
+from counterfoil.stores.health import HEALTHY
 from counterfoil.stores.journal import Fsync, JournalSettings
 from counterfoil.transport.http import AiohttpTransport
 from counterfoil.transport.transport import Unreachable
@@ -48,7 +49,7 @@ __all__ = ["Load", "Service", "serve"]
 
 _log = logging.getLogger("counterfoil.server")
 _TICK: Final = 1.0
-"""Seconds between `Date` headers."""
+"""Seconds between `Date` headers, and between looks at the books' health."""
 _POLL: Final = 0.05
 _FLUSH: Final = 30.0
 """Seconds the database may take for what the journal has; what it does not get, the next start finds."""
@@ -131,9 +132,11 @@ class Service:
         server = self._server = _Server(gateway, self._patience)
         # Signals are ours until the books are shut: one more must not end the process before.
         with self._signals(server) if signals else contextlib.nullcontext():
+            watching = asyncio.create_task(_watch_books(books))
             try:
                 await server.run_on(self._sockets, config.listen.drain, on_ready)
             finally:
+                watching.cancel()
                 await driver.close()
                 await engine.close()
                 whole = await asyncio.to_thread(books.shut, _FLUSH)
@@ -234,6 +237,20 @@ class Service:
         except LocalError as error:
             raise Unreachable(str(error)) from error
         return address.base_url, address.key
+
+
+async def _watch_books(books: LedgerBooks) -> None:
+    """Say when the books go red and when they are whole again: whoever watches the terminal sees no health page."""
+    known = HEALTHY
+    while True:
+        await asyncio.sleep(_TICK)
+        health = books.health()
+        if health.ok != known.ok:
+            if health.ok:
+                _log.info("the books can be written again")
+            else:
+                _log.error("the books cannot be written, so no request is accepted: %s", health.reason)
+        known = health
 
 
 class _Server(uvicorn.Server):

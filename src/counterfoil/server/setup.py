@@ -22,6 +22,7 @@ from counterfoil.driver.resolve import Resolver, discovery_wanted
 from counterfoil.ledger.price_sheet import SheetError
 from counterfoil.ledger.price_table import PriceTable
 from counterfoil.local import LocalError, installed
+from counterfoil.providers.provider import EMBEDDED
 from counterfoil.stores.price_files import load_prices
 from counterfoil.transport.secret import SecretStore
 
@@ -66,6 +67,7 @@ def load_setup(
         raise _wrong(f"prices: {error}") from error
     except OSError as error:
         raise _wrong(f"prices: {error.filename}: {error.strerror}") from error
+    _check_embedded(names)
     warnings = (*map(str, loaded.warnings), *prices.notices)
     return Setup(config, names, names.secrets, prices.table, found, warnings)
 
@@ -79,6 +81,15 @@ def _embedded_model() -> str | None:
     except LocalError as error:
         raise _wrong(str(error)) from error
     return None if weights is None else weights.model_name
+
+
+def _check_embedded(names: Resolver) -> None:
+    """The embedded engine answers whatever it is called: a wrong name would stand in the books as if it were true."""
+    for route in names.routes.values():
+        for one in route.deployments:
+            model = _embedded_model() if one.base_url == EMBEDDED else one.model
+            if model is not None and one.model != model:
+                raise _wrong(f"models.{route.name}: the embedded model is {model!r}, not {one.model!r}")
 
 
 def _wrong(message: str) -> CounterfoilError:

@@ -35,8 +35,7 @@ from counterfoil.stores.segment_file import SegmentFile, create_segment, sync_di
 
 __all__ = ["Fsync", "Journal", "JournalSettings"]
 
-_FILLER: Final = bytes([Kind.FILLER]) + bytes(8 << 10)
-"""Larger than what is left in a file's last block, so that writing it proves something."""
+_FILLER: Final = bytes([Kind.FILLER]) + bytes(8 << 10)  # larger than what is left in a file's last block
 _CARRIED_AT_ONCE: Final = 256
 
 
@@ -249,10 +248,12 @@ class Journal:
 
     def _append(self, body: bytes, *, sync: bool = False) -> None:
         """One record into the current segment, whole or not at all. Raises OSError."""
-        if self._current.broken or self._current.size >= self._next_rotation:
+        if (segment := self._current).broken or segment.size >= self._next_rotation:
             self._rotate()
-        segment = self._current
+            segment = self._current
         record = frame_record(segment.marker, body)
+        if not os.fstat(segment.descriptor).st_nlink:  # what goes into a deleted file dies with this process
+            raise OSError(errno.ENOENT, "its file was deleted; start the gateway again")
         try:
             written = self._write(segment.descriptor, record)
             if written != len(record):
@@ -289,7 +290,7 @@ class Journal:
             self._current.pending += 1
 
     def _red(self, error: OSError) -> str:
-        self._write_fault = f"the journal cannot be written: {os.strerror(error.errno or errno.EIO)}"
+        self._write_fault = f"the journal cannot be written: {error.strerror or 'input/output error'}"
         self._wake.set()
         return self._write_fault
 
