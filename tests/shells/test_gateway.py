@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from counterfoil.core.error import CounterfoilError
 from counterfoil.ledger.entry import Exit
 from counterfoil.local import MODEL_NAME
 from counterfoil.server.app import DOORS
+from counterfoil.server.run import _watch_books
 from counterfoil.server.setup import load_setup
 from counterfoil.stores.health import Health
 from counterfoil.testing import CHAT_SHAPES, ChatReply, ChatShape, Counts, refusing_stream_options, running
@@ -196,3 +198,22 @@ def test_an_embedded_model_that_is_not_there_is_told_as_such(tmp_path: Path, mon
         assert answer.status == 502
         assert "not installed" in answer.error["message"]
         assert served.entry().exit is Exit.LOST
+
+
+def test_the_log_says_when_the_books_go_red_and_when_they_are_whole_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = iter([Health(True), Health(False, "disk full"), Health(False, "disk full"), Health(True)])
+
+    class Books:
+        def health(self) -> Health:
+            state = next(told, None)
+            if state is None:
+                raise asyncio.CancelledError
+            return state
+
+    monkeypatch.setattr("counterfoil.server.run._TICK", 0.0)
+    with caplog.at_level("INFO", logger="counterfoil.server"), pytest.raises(asyncio.CancelledError):
+        asyncio.run(_watch_books(Books()))  # type: ignore[arg-type]  # all it asks of books
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+    assert "disk full" in caplog.records[0].getMessage()
