@@ -21,7 +21,7 @@ from counterfoil.testing import ChatReply, Counts
 __all__: list[str] = []
 
 NAMES = [name for group in COMMANDS.values() for name in group]
-CLI = [sys.executable, "-m", "counterfoil.cli"]
+CLI = [sys.executable, "-m", "counterfoil"]
 SECONDS = 60
 
 

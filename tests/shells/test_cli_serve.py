@@ -35,7 +35,7 @@ from counterfoil.transport.secret import SecretStore
 
 __all__: list[str] = []
 
-CLI = [sys.executable, "-m", "counterfoil.cli"]
+CLI = [sys.executable, "-m", "counterfoil"]
 SECONDS = 60
 USAGE = Counts(input=21, output=6)
 MODELS = {

@@ -30,7 +30,7 @@ class GatewayChild:
 
     def __init__(self, config: Path, data_dir: Path, environ: Mapping[str, str] | None = None) -> None:
         self._log = data_dir / "gateway.log"
-        command = [sys.executable, "-m", "counterfoil.cli", "serve", "--port", "0", "--log-level", "warning"]
+        command = [sys.executable, "-m", "counterfoil", "serve", "--port", "0", "--log-level", "warning"]
         command += ["--config", str(config), "--data-dir", str(data_dir)]
         with self._log.open("ab") as log:
             # Our own interpreter and our own module; the two paths are the caller's.
