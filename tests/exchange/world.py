@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from counterfoil.config import ClientGone, Limits, Retries, Timeouts
-from counterfoil.dialects.dialect import Dialect, MissingUsage, Quirks
-from counterfoil.dialects.registry import DIALECTS
+from counterfoil.dialects.dialect import ClientDialect, Dialect, MissingUsage, Quirks
+from counterfoil.dialects.registry import CLIENT_DIALECTS
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -36,8 +37,8 @@ from counterfoil.providers.provider import Provider
 from counterfoil.testing import Script
 from counterfoil.usage.settle import Convention, SettledLine
 
-CHAT = DIALECTS["openai_chat"]
-MESSAGES = DIALECTS["anthropic_messages"]
+CHAT = CLIENT_DIALECTS["openai_chat"]
+MESSAGES = CLIENT_DIALECTS["anthropic_messages"]
 
 
 @dataclass
@@ -74,7 +75,7 @@ def price_by_count(opening: Opening, lines: tuple[SettledLine, ...]) -> tuple[Li
 
 
 def deployment(
-    dialect: Dialect = CHAT,
+    dialect: Dialect[Any] = CHAT,
     *,
     name: str = "playhouse",
     convention: Convention | None = None,
@@ -99,7 +100,7 @@ def deployment(
 
 def call(
     *deployments: Deployment,
-    dialect: Dialect = CHAT,
+    dialect: ClientDialect[Any] = CHAT,
     body: dict[str, object] | None = None,
     stream: bool = True,
     usage_asked: bool = True,

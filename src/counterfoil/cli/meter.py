@@ -55,10 +55,31 @@ EXAMPLES = """\
   curl -sN ... | counterfoil meter --dialect openai_chat --provider groq -"""
 
 RECORDED_DIALECTS: Final[Mapping[str, str]] = {
-    "openai.chat": "openai_chat",
-    "azure.chat": "openai_chat",
-    "mistral.chat": "openai_chat",
+    "anthropic.count_tokens": "anthropic_messages.count",
     "anthropic.messages": "anthropic_messages",
+    "azure.chat": "openai_chat",
+    "bedrock.converse": "bedrock_converse",
+    "bedrock.countTokens": "bedrock_converse.count",
+    "bedrock.invoke": "bedrock_invoke",
+    "cohere.embed": "cohere.embed",
+    "cohere.rerank": "cohere.rerank",
+    "cohere.v1": "cohere_v1",
+    "cohere.v2": "cohere",
+    "gemini.countTokens": "gemini.count",
+    "gemini.embedContent": "gemini.embed",
+    "gemini.generateContent": "gemini",
+    "gemini.interactions": "gemini_interactions",
+    "mistral.chat": "openai_chat",
+    "ollama.chat": "ollama",
+    "ollama.embed": "ollama.embed",
+    "ollama.generate": "ollama.generate",
+    "openai.chat": "openai_chat",
+    "openai.completions": "openai_completions",
+    "openai.embeddings": "openai_embeddings",
+    "openai.responses": "openai_responses",
+    "openai.responses.input_tokens": "openai_responses.count",
+    "vertex.predict_embed": "vertex_predict",
+    "voyage.rerank": "voyage.rerank",
 }
 """What recordings call a dialect, and what it is called here."""
 
@@ -94,7 +115,7 @@ class Recorded(msgspec.Struct, frozen=True):
     """A reply ready to be read, and everything its reading needs."""
 
     id: str
-    dialect: Dialect
+    dialect: Dialect[Any]
     data: bytes
     streamed: bool
     provider: Provider | None = None
@@ -139,8 +160,12 @@ class MeterLine(msgspec.Struct, frozen=True):
     text_sha256: str | None
 
 
-class _NotSpoken(Exception):
-    """A dialect that is not read here; its name."""
+class _Unsupported(Exception):
+    """A recording in a dialect that is not read here: its id and the dialect."""
+
+    def __init__(self, recording: str, dialect: str) -> None:
+        super().__init__(dialect)
+        self.recording = recording
 
 
 def arrange(parser: argparse.ArgumentParser) -> None:
@@ -164,7 +189,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(
             f"There is no provider {arguments.provider!r}.", "`counterfoil providers` lists them.", code=ExitCode.USAGE
         )
-    unspoken: Counter[str] = Counter()
+    unsupported: Counter[str] = Counter()
     unreadable = 0
     printed = 0
     for name, data in _contents(arguments.files, raw=arguments.dialect is not None):
@@ -174,8 +199,9 @@ def run(arguments: argparse.Namespace) -> int:
                 recorded = _bytes(name, data, DIALECTS[arguments.dialect], row, arguments.model)
             else:
                 recorded = read_record(name, data, table)
-        except _NotSpoken as error:
-            unspoken[str(error)] += 1
+        except _Unsupported as error:
+            unsupported[str(error)] += 1
+            print_json({"id": error.recording, "unsupported": str(error)})
             continue
         except _UNREADABLE as error:
             unreadable += 1
@@ -183,12 +209,11 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         print_json(measure(recorded, estimate=arguments.estimate))
         printed += 1
-    if unspoken or unreadable:
+    if unsupported or unreadable:
         raw = "" if arguments.dialect else " (the bytes of a reply need --dialect)"
         why = [f"{unreadable} not a recorded exchange{raw}"] if unreadable else []
-        why += [f"{count} {dialect}" for dialect, count in sorted(unspoken.items())]
-        spoken = " (dialects not spoken yet)" if unspoken else ""
-        print_note(f"{printed} read, {unspoken.total() + unreadable} left out{spoken}: {', '.join(why)}")
+        why += [f"unsupported: {dialect} ({count})" for dialect, count in sorted(unsupported.items())]
+        print_note(f"{printed} read, {unsupported.total() + unreadable} left out: {', '.join(why)}")
         return ExitCode.PARTIAL
     if not printed:
         raise CommandError("There is no recording (*.json) in there.", "Name a file, or give --dialect for raw bytes.")
@@ -211,11 +236,11 @@ def measure(recorded: Recorded, *, estimate: bool = False) -> MeterLine:
 
 
 def read_record(name: str, data: bytes, table: Mapping[str, Provider]) -> Recorded:
-    """A recording's JSON. Raises ValueError (with msgspec's errors) when it is none, `_NotSpoken` for its dialect."""
+    """A recording's JSON. Raises ValueError (with msgspec's errors) when it is none, `_Unsupported` for its dialect."""
     record = msgspec.json.decode(data, type=Record)
     known = RECORDED_DIALECTS.get(record.dialect, record.dialect)
     if known not in DIALECTS:
-        raise _NotSpoken(record.dialect)
+        raise _Unsupported(record.id or name, record.dialect)
     dialect, response, request = DIALECTS[known], record.response, record.request
     headers = {key.lower(): _one(value) for key, value in (response.headers or {}).items()}
     body = _body(response)
@@ -236,7 +261,7 @@ def read_record(name: str, data: bytes, table: Mapping[str, Provider]) -> Record
     )
 
 
-def _bytes(name: str, data: bytes, dialect: Dialect, row: Provider | None, model: str) -> Recorded:
+def _bytes(name: str, data: bytes, dialect: Dialect[Any], row: Provider | None, model: str) -> Recorded:
     """A reply's own bytes. An object or an array is a whole reply; anything else is a stream."""
     streamed = data.lstrip()[:1] not in (b"{", b"[")
     return Recorded(id=name, dialect=dialect, data=data, streamed=streamed, provider=row, model=model)

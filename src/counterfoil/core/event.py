@@ -15,10 +15,14 @@ from counterfoil.usage.reading import Report
 
 __all__ = [
     "ChoiceFinished",
+    "Embedding",
+    "EmbeddingsGiven",
     "Event",
     "FinishReason",
     "LogprobsGiven",
     "OpaqueGiven",
+    "Ranked",
+    "RankingGiven",
     "ReasoningDelta",
     "ReasoningSigned",
     "RedactedReasoningGiven",
@@ -26,6 +30,7 @@ __all__ = [
     "ReplyFailed",
     "ReplyStarted",
     "TextDelta",
+    "TokensCounted",
     "ToolArgumentsDelta",
     "ToolCallStarted",
     "UsageReported",
@@ -65,10 +70,15 @@ class ReasoningDelta(msgspec.Struct, frozen=True, tag=True):
 
 
 class ReasoningSigned(msgspec.Struct, frozen=True, tag=True):
-    """The reasoning said so far is complete and this proves it. Later reasoning is a new block."""
+    """The reasoning said so far is complete and this proves it. Later reasoning is a new block.
+
+    A proof without any reasoning belongs to what comes next in its choice (a call or a text of Gemini's).
+    """
 
     signature: str
     choice: int = 0
+    origin: str = ""
+    """Who can check it, where that is not Claude: `core.message.Reasoning.origin`."""
 
 
 class RedactedReasoningGiven(msgspec.Struct, frozen=True, tag=True):
@@ -76,6 +86,8 @@ class RedactedReasoningGiven(msgspec.Struct, frozen=True, tag=True):
 
     data: str
     choice: int = 0
+    origin: str = ""
+    """As of `ReasoningSigned`."""
 
 
 class RefusalDelta(msgspec.Struct, frozen=True, tag=True):
@@ -126,6 +138,42 @@ class ChoiceFinished(msgspec.Struct, frozen=True, tag=True):
     stop_sequence: str | None = None
 
 
+class Embedding(msgspec.Struct, frozen=True):
+    """One vector: numbers, or base64 of little-endian 32-bit floats, word for word as the provider wrote it."""
+
+    index: int
+    vector: msgspec.Raw
+    kind: str = "float"
+    """What the vector holds where a provider gives several for one input (Cohere: float, int8, ubinary, ...)."""
+
+
+class EmbeddingsGiven(msgspec.Struct, frozen=True, tag=True):
+    """All vectors of a reply, in the order of the inputs."""
+
+    embeddings: tuple[Embedding, ...]
+
+
+class Ranked(msgspec.Struct, frozen=True):
+    """One document's place: `index` counts the request's documents from 0."""
+
+    index: int
+    score: float
+    document: msgspec.Raw | None = None
+
+
+class RankingGiven(msgspec.Struct, frozen=True, tag=True):
+    """The documents, most relevant first."""
+
+    results: tuple[Ranked, ...]
+
+
+class TokensCounted(msgspec.Struct, frozen=True, tag=True):
+    """The answer to a count."""
+
+    input_tokens: int
+    cached_tokens: int | None = None
+
+
 class UsageReported(msgspec.Struct, frozen=True, tag=True):
     report: Report
 
@@ -148,6 +196,9 @@ Event = (
     | LogprobsGiven
     | OpaqueGiven
     | ChoiceFinished
+    | EmbeddingsGiven
+    | RankingGiven
+    | TokensCounted
     | UsageReported
     | ReplyFailed
 )

@@ -91,12 +91,17 @@ class Reasoning(msgspec.Struct, frozen=True, tag="reasoning"):
 
     text: str
     signature: str | None = None
+    origin: str = ""
+    """Whose proof it is, in OpenRouter's words: "google-gemini-v1", "openai-responses-v1"; empty: Claude's, wherever it
+    runs. A writer gives a proof back only to who made it; to others it is no part of what was said."""
 
 
 class RedactedReasoning(msgspec.Struct, frozen=True, tag="redacted_reasoning"):
     """Reasoning the provider encrypted. `data` must go back unchanged."""
 
     data: str
+    origin: str = ""
+    """As of `Reasoning`."""
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):

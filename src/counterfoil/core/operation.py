@@ -1,15 +1,44 @@
-"""What a client can ask for. Issue by issue this list grows; today: chat."""
+"""What a client can ask for: one operation, and its request in no dialect.
+
+Rule: an operation is a kind of answer (a chat, vectors, a ranking, a count). What crosses dialects is one of these
+requests; a dialect that lacks the operation is never asked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Literal
 
 import msgspec
 
-from counterfoil.core.message import CacheMark, Message
+from counterfoil.core.message import CacheMark, Message, Part
 
-__all__ = ["ChatRequest", "ReasoningWish", "ResponseFormat", "Tool", "ToolChoice"]
+__all__ = [
+    "ChatRequest",
+    "CompleteRequest",
+    "CountRequest",
+    "EmbedInput",
+    "EmbedRequest",
+    "Operation",
+    "ReasoningWish",
+    "RerankRequest",
+    "ResponseFormat",
+    "Tool",
+    "ToolChoice",
+]
+
+
+class Operation(StrEnum):
+    """What is asked of a model."""
+
+    CHAT = "chat"
+    COMPLETE = "complete"
+    """A text goes on where the prompt ends (OpenAI's legacy completions, Ollama's generate). Not a chat: no roles."""
+    EMBED = "embed"
+    RERANK = "rerank"
+    COUNT = "count"
+    """How many tokens a chat would be. Runs no model and costs nothing."""
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -73,3 +102,70 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """The client asked for the usage frame of a stream (chat: `stream_options.include_usage`)."""
     rest: Mapping[str, msgspec.Raw] = {}
     """Fields the canonical words lack, by their name in the client's dialect."""
+
+
+class CompleteRequest(msgspec.Struct, frozen=True):
+    """Texts to go on with. None means that the client did not say."""
+
+    model: str
+    prompts: tuple[str | tuple[int, ...], ...]
+    """Each a text or token ids."""
+    suffix: str | None = None
+    echo: bool | None = None
+    best_of: int | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    n: int = 1
+    """Choices for each prompt."""
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: int | None = None
+    user: str | None = None
+    stream: bool = False
+    stream_usage: bool = False
+    rest: Mapping[str, msgspec.Raw] = {}
+    """Fields the canonical words lack, by their name in the client's dialect."""
+
+
+EmbedInput = str | tuple[int, ...] | tuple[Part, ...]
+"""A text, token ids, or parts (text and images that become one vector)."""
+
+
+class EmbedRequest(msgspec.Struct, frozen=True):
+    """Inputs that each become one vector."""
+
+    model: str
+    inputs: tuple[EmbedInput, ...]
+    dimensions: int | None = None
+    encoding: Literal["float", "base64"] | None = None
+    """How vectors are written; None: numbers."""
+    purpose: str | None = None
+    """What the vectors are for, in the client's own word (Gemini `taskType`, Cohere and Voyage `input_type`)."""
+    title: str | None = None
+    user: str | None = None
+    rest: Mapping[str, msgspec.Raw] = {}
+
+
+class RerankRequest(msgspec.Struct, frozen=True):
+    """Documents to put in order of their relevance to a query."""
+
+    model: str
+    query: str
+    documents: tuple[str | msgspec.Raw, ...]
+    """A text, or an object word for word where the dialect takes structured documents."""
+    top_n: int | None = None
+    return_documents: bool | None = None
+    rest: Mapping[str, msgspec.Raw] = {}
+
+
+class CountRequest(msgspec.Struct, frozen=True):
+    """A chat whose input is to be counted, not answered."""
+
+    chat: ChatRequest
+
+    @property
+    def model(self) -> str:
+        return self.chat.model

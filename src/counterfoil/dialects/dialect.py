@@ -7,18 +7,26 @@ its convention. It does not know who speaks it: what a provider does differently
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
 from counterfoil.core.error import Failure
 from counterfoil.core.event import Event
-from counterfoil.core.operation import ChatRequest
+from counterfoil.core.operation import (
+    ChatRequest,
+    CompleteRequest,
+    CountRequest,
+    EmbedRequest,
+    Operation,
+    RerankRequest,
+)
 from counterfoil.framing.frame import Frame, Framing
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Usage
 
 __all__ = [
+    "ClientDialect",
     "Decoder",
     "Dialect",
     "Encoder",
@@ -32,6 +40,8 @@ __all__ = [
 ]
 
 MissingUsage = Literal["estimate", "null", "error"]
+
+RequestT = TypeVar("RequestT", ChatRequest, CompleteRequest, EmbedRequest, RerankRequest, CountRequest)
 
 
 class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,32 +158,43 @@ class Relay(Protocol):
     def fail(self, failure: Failure) -> bytes: ...
 
 
-class Dialect(msgspec.Struct, frozen=True):
-    """One wire language: everything the rest of the code may ask of it."""
+class Dialect(msgspec.Struct, Generic[RequestT], frozen=True, kw_only=True):
+    """One wire language for one operation, as far as a provider speaks it. A folder that has several operations has
+    several of these: `cohere` for chats, `cohere.embed`, `cohere.rerank`."""
 
     name: str
+    operation: Operation = Operation.CHAT
     convention: Convention
     framing: Callable[[int], Framing]
     """Frame size limit in bytes -> a new decoder of this dialect's streams."""
     path: Callable[[str, bool], str]
-    """(model, streamed) -> the path below a provider's base URL."""
+    """(model, streamed) -> the path below a provider's base URL, with a query (`?alt=sse`) where the wire wants one."""
     content_type: str
     """Of a streamed reply."""
-    peek_request: Callable[[bytes], RequestPeek]
-    """A client's body -> what must be known of it. Raises RequestError."""
-    read_request: Callable[[bytes], ChatRequest]
-    """A client's body -> canonical. Raises RequestError."""
-    write_request: Callable[[ChatRequest, str, Quirks, bool], WrittenRequest]
+    streams_json: bool = False
+    """A stream that was asked for may come as `application/json` (Gemini's array)."""
+    write_request: Callable[[RequestT, str, Quirks, bool], WrittenRequest]
     """(canonical, provider's model name, quirks, drop) -> body. With `drop` false what cannot be carried raises
     RequestError; with true it is left out and named."""
+    decoder: Callable[[bool, int, Quirks], Decoder]
+    """(streamed, choices, quirks) -> a new decoder."""
+    read_failure: Callable[[int, Mapping[str, str], bytes], Failure]
+    """(status, lower-case headers, body) of an error answer -> the failure."""
+
+
+class ClientDialect(Dialect[RequestT], Generic[RequestT], frozen=True, kw_only=True):
+    """A dialect that clients may speak to us, too."""
+
+    id_prefix: str
+    """What the id of a reply begins with when the provider gives none ("chatcmpl-", "msg_")."""
+    peek_request: Callable[[bytes], RequestPeek]
+    """A client's body -> what must be known of it. Raises RequestError."""
+    read_request: Callable[[bytes], RequestT]
+    """A client's body -> canonical. Raises RequestError."""
     patch_request: Callable[[bytes, str, Quirks, bool], bytes]
     """(client's body in this dialect, provider's model name, quirks, ask for usage) -> body for a provider of the same
     dialect: unknown fields, order and values are carried."""
-    decoder: Callable[[bool, int, Quirks], Decoder]
-    """(streamed, choices, quirks) -> a new decoder."""
     encoder: Callable[[ReplyFacts], Encoder]
     relay: Callable[[ReplyFacts, Quirks], Relay]
-    read_failure: Callable[[int, Mapping[str, str], bytes], Failure]
-    """(status, lower-case headers, body) of an error answer -> the failure."""
     write_failure: Callable[[Failure], bytes]
     """An error body for a client of this dialect."""

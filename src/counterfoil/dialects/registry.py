@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from counterfoil.dialects.anthropic_messages import ANTHROPIC_MESSAGES
-from counterfoil.dialects.dialect import Dialect
+from counterfoil.dialects.dialect import ClientDialect, Dialect
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 
-__all__ = ["DIALECTS"]
+__all__ = ["CLIENT_DIALECTS", "DIALECTS"]
 
-DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType(
-    {dialect.name: dialect for dialect in (OPENAI_CHAT, ANTHROPIC_MESSAGES)}
+DIALECTS: Final[Mapping[str, Dialect[Any]]] = MappingProxyType(
+    {
+        dialect.name: dialect
+        for dialect in (
+            OPENAI_CHAT,
+            ANTHROPIC_MESSAGES,
+        )
+    }
 )
-"""Dialects by name (`openai_chat`, `anthropic_messages`)."""
+"""Dialects by name: a folder's (`openai_chat`), with the operation where it is not the chat (`cohere.rerank`)."""
+
+CLIENT_DIALECTS: Final[Mapping[str, ClientDialect[Any]]] = MappingProxyType(
+    {name: dialect for name, dialect in DIALECTS.items() if isinstance(dialect, ClientDialect)}
+)
+"""Those that clients may speak to us."""

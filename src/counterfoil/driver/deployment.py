@@ -91,28 +91,44 @@ def build_deployment(
 ) -> Built:
     """Something callable. `written.api_key` is the name of a secret. Raises DeploymentError."""
     row, known = _row(written, table)
-    dialect = DIALECTS[row.dialect]
     warnings: list[str] = []
     address, own = _address(written, row, settings, environ, warnings)
     secret, secrets = _secret(written, row, own, environ, warnings)
     _check_model(written.model, row)
     _check_headers(written.headers)
-    deployment = Deployment(
-        provider=row,
-        model=written.model,
-        dialect=dialect,
-        base_url=_without_overlap(address, row.path or dialect.path(written.model, False)),
-        convention=row.convention_for(written.model, dialect.convention),
-        quirks=row.quirks_for(written.model),
-        secret=secret,
-        timeouts=written.timeouts or settings.timeouts,
-        drop=written.drop,
-        headers={name.lower(): value for name, value in written.headers.items()},
-        query=dict(written.query),
-        prices=_prices(written.prices),
-        known=known and own,
-    )
+    prices = _prices(written.prices)
+
+    def facing(row: Provider, address: str) -> Deployment:
+        dialect = DIALECTS[row.dialect]
+        return Deployment(
+            provider=row,
+            model=written.model,
+            dialect=dialect,
+            base_url=_without_overlap(address, row.path or dialect.path(written.model, False)),
+            convention=row.convention_for(written.model, dialect.convention),
+            quirks=row.quirks_for(written.model),
+            secret=secret,
+            timeouts=written.timeouts or settings.timeouts,
+            drop=written.drop,
+            headers={name.lower(): value for name, value in written.headers.items()},
+            query=dict(written.query),
+            prices=prices,
+            known=known and own,
+        )
+
+    others = [row.face(name) for name in _others(row, written)] if known else []
+    moved = address != row.base_url
+    faces = tuple(facing(other, address if moved else other.base_url or address) for other in others)
+    deployment = msgspec.structs.replace(facing(row, address), faces=faces)
     return Built(deployment, secrets, tuple(warnings))
+
+
+def _others(row: Provider, written: DeploymentConfig) -> list[str]:
+    """The dialects beside the row's own. One that was written down is the only one for its operation."""
+    if written.dialect is None:
+        return list(row.speaks)
+    chosen = DIALECTS[row.dialect].operation
+    return [name for name in row.speaks if name in DIALECTS and DIALECTS[name].operation is not chosen]
 
 
 def _row(written: DeploymentConfig, table: Mapping[str, Provider]) -> tuple[Provider, bool]:
@@ -120,10 +136,10 @@ def _row(written: DeploymentConfig, table: Mapping[str, Provider]) -> tuple[Prov
     row = table.get(written.provider)
     if written.dialect is not None and written.dialect not in DIALECTS:
         raise DeploymentError(f"no such dialect{nearest(written.dialect, DIALECTS)}", "dialect")
-    if row is not None and written.dialect in (None, row.dialect):
+    if row is not None and (written.dialect is None or written.dialect in row.dialects):
         if row.meter_only:
             raise DeploymentError(f"{row.title} can be metered, but not called by this version", "provider")
-        return row, True
+        return row if written.dialect is None else row.face(written.dialect), True
     if written.base_url is None:
         hint = nearest(written.provider, table) or "; see `counterfoil providers`"
         wrong = f"no such provider{hint}" if row is None else f"{row.title} speaks {row.dialect} at its own address"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -32,7 +33,8 @@ def sending_of(command: Post, base_url: str, secret: str | None) -> Sending:
     """What a Post sends, and where. Pure."""
     deployment = command.deployment
     provider = deployment.provider
-    path = provider.path.format(model=deployment.model) if provider.path else command.path
+    own = (provider.stream_path or provider.path) if command.streamed else provider.path
+    path, _, query = (own.format(model=deployment.model) if own else command.path).partition("?")
     return Sending(
         base_url.rstrip("/") + path,
         {
@@ -43,5 +45,5 @@ def sending_of(command: Post, base_url: str, secret: str | None) -> Sending:
             **deployment.headers,
             **auth_headers(provider.auth, secret),
         },
-        {**provider.query, **deployment.query},
+        {**dict(parse_qsl(query, keep_blank_values=True)), **provider.query, **deployment.query},
     )

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.core.error import Failure
+from counterfoil.core.error import Failure, RequestError
 from counterfoil.dialects.dialect import (
     FinalUsage,
     Quirks,
@@ -70,7 +70,14 @@ class Attempted(msgspec.Struct, frozen=True):
 
 def attempt(call: Call, deployment: Deployment, context: Context) -> Generator[Command, Answer, Attempted]:
     """Make one attempt. Raises RequestError before anything is opened when the provider cannot be asked this."""
-    quirks = deployment.quirks
+    facing = deployment.facing(call.dialect)
+    if facing is None:
+        raise RequestError(
+            f"{deployment.provider.title}, which serves {call.route.name!r}, cannot {call.dialect.operation}.",
+            param="model",
+            code="operation_not_supported",
+        )
+    deployment, quirks = facing, facing.quirks
     if deployment.base_url in context.learned:
         quirks = msgspec.structs.replace(quirks, stream_options=False)
     request = _request(call, deployment, quirks)
@@ -207,7 +214,7 @@ class _Running:
             limits=self._context.limits,
         )
         facts = ReplyFacts(
-            id=f"chatcmpl-{self.opening.attempt}",
+            id=f"{call.dialect.id_prefix}{self.opening.attempt}",
             created=int(self.opening.opened),
             model=self._deployment.model if call.route.show_provider_model else call.peek.model,
             streamed=call.peek.streamed,
@@ -216,7 +223,7 @@ class _Running:
             input_estimate=call.input_estimate,
         )
         if dialect is call.dialect and streamed == call.peek.streamed:
-            self._writer = dialect.relay(facts, self._quirks)
+            self._writer = call.dialect.relay(facts, self._quirks)
         else:
             self._writer = Crossing(call.dialect.encoder(facts))
             self._reply.bound(self._context.limits.reply)  # an encoder may have to keep all of it

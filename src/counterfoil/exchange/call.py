@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from counterfoil.config import Limits, StreamUsage
-from counterfoil.dialects.dialect import Dialect, RequestPeek
+from counterfoil.dialects.dialect import ClientDialect, RequestPeek
 from counterfoil.exchange.route import Route
 from counterfoil.ledger.entry import Line, Opening
 from counterfoil.usage.settle import SettledLine
@@ -20,7 +21,7 @@ class Call(msgspec.Struct, frozen=True):
 
     exchange: str
     route: Route
-    dialect: Dialect
+    dialect: ClientDialect[Any]
     body: bytes
     peek: RequestPeek
     input_estimate: int | None = None

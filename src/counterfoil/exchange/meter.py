@@ -13,9 +13,11 @@ from counterfoil.core.error import Failure
 from counterfoil.core.estimate import TOOL_CALL_TOKENS, Tally
 from counterfoil.core.event import (
     ChoiceFinished,
+    EmbeddingsGiven,
     Event,
     LogprobsGiven,
     OpaqueGiven,
+    RankingGiven,
     ReasoningDelta,
     ReasoningSigned,
     RedactedReasoningGiven,
@@ -23,6 +25,7 @@ from counterfoil.core.event import (
     ReplyFailed,
     ReplyStarted,
     TextDelta,
+    TokensCounted,
     ToolArgumentsDelta,
     ToolCallStarted,
     UsageReported,
@@ -94,6 +97,8 @@ class Meter:
                 case ReplyFailed(failure=failure):
                     self.failure = failure
                 case ReasoningSigned() | LogprobsGiven() | OpaqueGiven() | ChoiceFinished():
+                    pass
+                case EmbeddingsGiven() | RankingGiven() | TokensCounted():
                     pass
 
     def identify(self, provider_id: str | None) -> None:

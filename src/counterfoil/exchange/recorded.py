@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -41,7 +42,7 @@ class ReadReply(msgspec.Struct, frozen=True):
 
 def read_reply(
     pieces: Iterable[bytes],
-    dialect: Dialect,
+    dialect: Dialect[Any],
     *,
     streamed: bool,
     convention: Convention | None = None,

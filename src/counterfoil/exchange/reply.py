@@ -6,7 +6,7 @@ The gateway follows a live reply with this and the auditor a recorded one, so th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from counterfoil.config import Limits
 from counterfoil.core.error import FailureKind
@@ -14,7 +14,7 @@ from counterfoil.core.event import Event, ReplyFailed
 from counterfoil.dialects.dialect import Decoder, Dialect, Quirks
 from counterfoil.exchange.ending import bad_reply
 from counterfoil.exchange.meter import Meter
-from counterfoil.framing.frame import Frame, FrameTooLarge, Framing
+from counterfoil.framing.frame import Frame, Framing, FramingError
 from counterfoil.framing.whole import WholeFraming
 
 __all__ = ["Reply", "Step", "is_streamed", "is_web_page"]
@@ -30,20 +30,20 @@ def is_web_page(headers: Mapping[str, str]) -> bool:
     return _media_type(headers.get("content-type", "")) in _WEB_PAGES
 
 
-def is_streamed(headers: Mapping[str, str], dialect: Dialect, *, asked: bool) -> bool:
+def is_streamed(headers: Mapping[str, str], dialect: Dialect[Any], *, asked: bool) -> bool:
     """Whether these (lower-case) headers announce a stream.
 
     A server may ignore the wish to stream, or the wish not to: its content type says what it sends.
     """
     kind = _media_type(headers.get("content-type", ""))
-    return kind == _media_type(dialect.content_type) or (asked and kind != "application/json")
+    return kind == _media_type(dialect.content_type) or (asked and (dialect.streams_json or kind != "application/json"))
 
 
 class Reply:
     """One reply being read. What fails in it is the meter's `failure`; after that nothing more is read."""
 
     def __init__(
-        self, dialect: Dialect, meter: Meter, *, streamed: bool, choices: int, quirks: Quirks, limits: Limits
+        self, dialect: Dialect[Any], meter: Meter, *, streamed: bool, choices: int, quirks: Quirks, limits: Limits
     ) -> None:
         self._meter = meter
         self._streamed = streamed
@@ -74,7 +74,7 @@ class Reply:
                 return []
         try:
             frames = self._framing.feed(data)
-        except FrameTooLarge as error:
+        except FramingError as error:
             self._meter.failure = bad_reply(f"The provider sent {error}.")
             return []
         steps: list[Step] = []
@@ -95,7 +95,7 @@ class Reply:
         steps: list[Step] = []
         try:
             frame = None if self.over else self._framing.close()
-        except FrameTooLarge as error:
+        except FramingError as error:
             self._meter.failure = bad_reply(f"The provider sent {error}.")
             return steps
         if frame is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -19,7 +20,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
     provider: Provider
     model: str
-    dialect: Dialect
+    dialect: Dialect[Any]
     base_url: str
     convention: Convention
     quirks: Quirks = Quirks()
@@ -33,6 +34,14 @@ class Deployment(msgspec.Struct, frozen=True):
     """USD per million tokens by bucket, as the configuration says them."""
     known: bool = True
     """False: a server nobody described; its quirks are learned."""
+    faces: tuple[Deployment, ...] = ()
+    """The same model over the provider's other dialects, in order of preference."""
+
+    def facing(self, dialect: Dialect[Any]) -> Deployment | None:
+        """How a client of `dialect` is served: in its own dialect where the provider speaks it, else in the first one
+        that has its operation. None: the provider has no such operation."""
+        able = [face for face in (self, *self.faces) if face.dialect.operation is dialect.operation]
+        return next((face for face in able if face.dialect is dialect), able[0] if able else None)
 
 
 class Route(msgspec.Struct, frozen=True):

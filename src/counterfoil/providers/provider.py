@@ -11,7 +11,7 @@ import msgspec
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.usage.settle import Convention
 
-__all__ = ["EMBEDDED", "Auth", "ModelRule", "Provider"]
+__all__ = ["EMBEDDED", "Auth", "Face", "ModelRule", "Provider"]
 
 EMBEDDED: Final = "embedded:"
 """The base URL of the model this package runs itself. Its address and key change with every start, so whoever posts to
@@ -35,12 +35,33 @@ class ModelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quirks: Quirks | None = None
 
 
+class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Another dialect that the same provider speaks with the same secret, and what differs there from its row."""
+
+    base_url: str | None = None
+    """None: the row's."""
+    path: str | None = None
+    stream_path: str | None = None
+    query: Mapping[str, str] | None = None
+    """None: the row's."""
+    headers: Mapping[str, str] | None = None
+    """None: the row's."""
+    convention: Convention | None = None
+    quirks: Quirks = Quirks()
+    model_rules: tuple[ModelRule, ...] = ()
+    link: str | None = None
+    evidence: tuple[str, ...] = ("unverified",)
+
+
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One row of the table."""
 
     name: str
     title: str
     dialect: str
+    """The one it is spoken to in when the client's own is none of its dialects."""
+    speaks: Mapping[str, Face] = {}
+    """Its other dialects by name, in order of preference: for the same operation, and for others."""
     base_url: str | None = None
     """None: the deployment must say where (a tenant's own resource). `EMBEDDED`: the model we run ourselves."""
     base_url_like: str | None = None
@@ -59,6 +80,8 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: Mapping[str, str] = {}
     path: str | None = None
     """The path below the base URL when it is not the dialect's own; `{model}` stands for the model name."""
+    stream_path: str | None = None
+    """The same for a streamed reply, where that differs."""
     models: tuple[str, ...] = ()
     """Patterns of model names that mean this provider when a client names no provider."""
     try_first: str | None = None
@@ -77,6 +100,31 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Its documentation of this dialect."""
     evidence: tuple[str, ...] = ("unverified",)
     """Which recordings prove the row, as `dialect/provider` of the recorded wire, or "unverified"."""
+
+    @property
+    def dialects(self) -> tuple[str, ...]:
+        """All the dialects it speaks, its own first."""
+        return (self.dialect, *self.speaks)
+
+    def face(self, dialect: str) -> Provider:
+        """This row as it is for one of its dialects. Raises KeyError for another."""
+        if dialect == self.dialect:
+            return self
+        face = self.speaks[dialect]
+        return msgspec.structs.replace(
+            self,
+            dialect=dialect,
+            base_url=face.base_url or self.base_url,
+            path=face.path,
+            stream_path=face.stream_path,
+            query=self.query if face.query is None else face.query,
+            headers=self.headers if face.headers is None else face.headers,
+            convention=face.convention,
+            quirks=face.quirks,
+            model_rules=face.model_rules,
+            link=face.link or self.link,
+            evidence=face.evidence,
+        )
 
     def convention_for(self, model: str, default: Convention) -> Convention:
         """How this provider counts `model`; `default` is its dialect's convention."""

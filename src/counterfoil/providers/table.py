@@ -69,8 +69,9 @@ def matching(rows: Iterable[Provider], model: str) -> tuple[Provider, ...]:
 
 
 def proven_by(table: Mapping[str, Provider], recording: str) -> Provider | None:
-    """The row of a recording's `dialect/provider`: the first that names it as evidence."""
-    return next((row for row in table.values() if recording in row.evidence), None)
+    """The row of a recording's `dialect/provider`, as it is for that dialect: the first that names it as evidence."""
+    faces = (row.face(dialect) for row in table.values() for dialect in row.dialects)
+    return next((row for row in faces if recording in row.evidence), None)
 
 
 def convention_table(table: Mapping[str, Provider], defaults: Mapping[str, Convention]) -> str:
@@ -91,6 +92,7 @@ def _problem(row: Provider, name: str, dialects: Mapping[str, object]) -> str | 
     checks: dict[str, Any] = {
         f"the table is called {name!r}, the row {row.name!r}": row.name == name,
         f"{row.dialect!r} is not a dialect": row.dialect in dialects,
+        f"it speaks what is no dialect: {', '.join(row.speaks)}": all(name in dialects for name in row.speaks),
         "no link to its documentation": row.link.startswith("https://"),
         'no evidence: name recordings, or say "unverified"': bool(row.evidence),
         f"{row.base_url!r} is not a base URL": row.base_url in (None, EMBEDDED) or is_base_url(str(row.base_url)),

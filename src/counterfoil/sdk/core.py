@@ -23,7 +23,7 @@ import platformdirs
 from counterfoil.config import Config
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.core.estimate import estimate_body
-from counterfoil.dialects.registry import DIALECTS
+from counterfoil.dialects.registry import CLIENT_DIALECTS
 from counterfoil.driver.configuration import Loaded, load
 from counterfoil.driver.deployment import DeploymentError
 from counterfoil.driver.drive import jitter, new_id
@@ -52,7 +52,7 @@ __all__ = ["CONFIG_VARIABLE", "Core", "Prepared"]
 CONFIG_VARIABLE: Final = "COUNTERFOIL_CONFIG"
 """The configuration of every client that names none."""
 _DATA_VARIABLE: Final = "COUNTERFOIL_DATA_DIR"
-_CHAT: Final = DIALECTS["openai_chat"]
+_CHAT: Final = CLIENT_DIALECTS["openai_chat"]
 _FAREWELL: Final = 2.0
 """Seconds that open attempts may take to end when a client is closed."""
 _COMPLETION_TOKENS: Final = "max_completion_tokens"

@@ -7,11 +7,12 @@ Rule 2: what changes the gateway is asked for from its own machine only.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import msgspec
 
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
-from counterfoil.dialects.dialect import Dialect
+from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.server.access import is_loopback
 from counterfoil.server.asgi import Request, respond
 from counterfoil.server.gateway import Gateway
@@ -23,12 +24,12 @@ __all__ = ["live", "ready", "reload", "show_metrics"]
 _log = logging.getLogger("counterfoil.server")
 
 
-async def live(gateway: Gateway, state: State, request: Request, dialect: Dialect) -> None:
+async def live(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
     """`GET /health/live`: the event loop turns. Another Counterfoil that finds its port taken reads it."""
     await respond(request.send, 200, msgspec.json.encode({"status": "live", "service": "counterfoil"}))
 
 
-async def ready(gateway: Gateway, state: State, request: Request, dialect: Dialect) -> None:
+async def ready(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
     """`GET /health/ready`: 200 while requests should come here, else 503; JSON says why."""
     health = state.health()
     reasons = []
@@ -45,13 +46,13 @@ async def ready(gateway: Gateway, state: State, request: Request, dialect: Diale
     await respond(request.send, 503 if reasons else 200, msgspec.json.encode(answer))
 
 
-async def show_metrics(gateway: Gateway, state: State, request: Request, dialect: Dialect) -> None:
+async def show_metrics(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
     """`GET /metrics`: everything counted, for Prometheus. Models and costs are in it, so the keys' rule holds."""
     state.access.admit(request.scope, request.headers, spends=False)
     await respond(request.send, 200, gateway.metrics.text(), CONTENT_TYPE)
 
 
-async def reload(gateway: Gateway, state: State, request: Request, dialect: Dialect) -> None:
+async def reload(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
     """`POST /admin/reload`: the new configuration, or 422, why not, and the old one kept."""
     state.access.admit(request.scope, request.headers, spends=False)
     client = request.scope.get("client")

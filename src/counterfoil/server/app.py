@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
-from counterfoil.dialects.dialect import Dialect
+from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.server.admin import live, ready, reload, show_metrics
 from counterfoil.server.asgi import Gone, Receive, Request, Scope, Send, refuse_body, respond
@@ -25,14 +25,14 @@ from counterfoil.server.state import State
 
 __all__ = ["DOORS", "Application", "Door"]
 
-Handler = Callable[[Gateway, State, Request, Dialect], Awaitable[None]]
+Handler = Callable[[Gateway, State, Request, ClientDialect[Any]], Awaitable[None]]
 
 
 class Door(msgspec.Struct, frozen=True):
     """One path: who answers which method, in which dialect."""
 
     methods: Mapping[str, Handler]
-    dialect: Dialect = OPENAI_CHAT
+    dialect: ClientDialect[Any] = OPENAI_CHAT
 
     @property
     def allow(self) -> str:
@@ -93,7 +93,7 @@ class Application:
             await self._refuse(request, OPENAI_CHAT if door is None else door.dialect, _DEFECT)
 
     async def _refuse(
-        self, request: Request, dialect: Dialect, failure: Failure, headers: Mapping[str, str] | None = None
+        self, request: Request, dialect: ClientDialect[Any], failure: Failure, headers: Mapping[str, str] | None = None
     ) -> None:
         self._gateway.metrics.answered(None, failure.status)
         more = dict(headers or {})

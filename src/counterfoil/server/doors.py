@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault, RequestError
 from counterfoil.core.estimate import estimate_body
 from counterfoil.core.nesting import exceeds
-from counterfoil.dialects.dialect import Dialect, RequestPeek
+from counterfoil.dialects.dialect import ClientDialect, RequestPeek
 from counterfoil.driver.drive import Run, new_id
 from counterfoil.exchange.call import Call
 from counterfoil.ledger.entry import Exit
@@ -36,7 +36,7 @@ CLIENT_CLOSED: Final = 499
 _log = logging.getLogger("counterfoil.server")
 
 
-async def answer_call(gateway: Gateway, state: State, request: Request, dialect: Dialect) -> None:
+async def answer_call(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
     """One client call, from its body to its reply."""
     caller = state.access.admit(request.scope, request.headers, spends=True)
     if gateway.draining:
@@ -86,14 +86,14 @@ async def _watch(receive: Receive, run: Run, client: AsgiClient) -> None:
         run.interrupt(Exit.CLIENT_GONE)
 
 
-async def list_models(gateway: Gateway, state: State, request: Request, dialect: Dialect) -> None:
+async def list_models(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
     """`GET /v1/models`: the names that can be asked for."""
     state.access.admit(request.scope, request.headers, spends=False)
     models = [_model(public.name, public.owner, state) for public in state.names.names()]
     await respond(request.send, 200, msgspec.json.encode({"object": "list", "data": models}))
 
 
-async def show_model(gateway: Gateway, state: State, request: Request, dialect: Dialect) -> None:
+async def show_model(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
     """`GET /v1/models/NAME`: one of them, or 404 with the nearest names."""
     state.access.admit(request.scope, request.headers, spends=False)
     name = request.path.partition("/models/")[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from counterfoil.core.operation import ChatRequest
 from counterfoil.dialects.anthropic_messages.encode import MessagesEncoder
 from counterfoil.dialects.anthropic_messages.failure import read_failure, write_failure
 from counterfoil.dialects.anthropic_messages.peek import peek_request
@@ -12,7 +13,7 @@ from counterfoil.dialects.anthropic_messages.reply import MessagesDecoder
 from counterfoil.dialects.anthropic_messages.request import DIALECT, patch_request, read_request
 from counterfoil.dialects.anthropic_messages.request_write import write_request
 from counterfoil.dialects.anthropic_messages.usage import CONVENTION
-from counterfoil.dialects.dialect import Dialect
+from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.framing.sse import SseFraming
 
 __all__ = ["ANTHROPIC_MESSAGES"]
@@ -23,12 +24,13 @@ def _path(model: str, streamed: bool) -> str:
     return "/messages"
 
 
-ANTHROPIC_MESSAGES: Final = Dialect(
+ANTHROPIC_MESSAGES: Final = ClientDialect[ChatRequest](
     name=DIALECT,
     convention=CONVENTION,
     framing=SseFraming,
     path=_path,
     content_type="text/event-stream",
+    id_prefix="msg_",
     peek_request=peek_request,
     read_request=read_request,
     write_request=write_request,

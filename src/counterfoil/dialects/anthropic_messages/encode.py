@@ -19,10 +19,12 @@ import msgspec
 from counterfoil.core.error import Failure
 from counterfoil.core.event import (
     ChoiceFinished,
+    EmbeddingsGiven,
     Event,
     FinishReason,
     LogprobsGiven,
     OpaqueGiven,
+    RankingGiven,
     ReasoningDelta,
     ReasoningSigned,
     RedactedReasoningGiven,
@@ -30,6 +32,7 @@ from counterfoil.core.event import (
     ReplyFailed,
     ReplyStarted,
     TextDelta,
+    TokensCounted,
     ToolArgumentsDelta,
     ToolCallStarted,
     UsageReported,
@@ -191,6 +194,8 @@ class MessagesEncoder:
                 self._id = self._id or event.id
             case UsageReported() | ReplyFailed() | LogprobsGiven():
                 return
+            case EmbeddingsGiven() | RankingGiven() | TokensCounted():
+                return  # of other operations
             case ChoiceFinished():
                 if event.choice == 0 and self._finish is None:
                     self._finish = event

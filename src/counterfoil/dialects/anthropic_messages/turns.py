@@ -33,9 +33,9 @@ from counterfoil.core.message import (
     ToolCall,
     ToolResult,
 )
-from counterfoil.dialects.anthropic_messages.desk import Desk
 from counterfoil.dialects.anthropic_messages.request import DIALECT
 from counterfoil.dialects.anthropic_messages.schema import UNREADABLE
+from counterfoil.dialects.desk import Desk
 
 __all__ = ["Block", "system_and_turns"]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from counterfoil.dialects.dialect import Dialect
+from counterfoil.core.operation import ChatRequest
+from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.dialects.openai_chat.crossing import write_request
 from counterfoil.dialects.openai_chat.encode import ChatEncoder
 from counterfoil.dialects.openai_chat.failure import read_failure, write_failure
@@ -26,12 +27,13 @@ def _path(model: str, streamed: bool) -> str:
     return "/chat/completions"
 
 
-OPENAI_CHAT: Final = Dialect(
+OPENAI_CHAT: Final = ClientDialect[ChatRequest](
     name="openai_chat",
     convention=CONVENTION,
     framing=SseFraming,
     path=_path,
     content_type="text/event-stream",
+    id_prefix="chatcmpl-",
     peek_request=peek_request,
     read_request=read_request,
     write_request=write_request,

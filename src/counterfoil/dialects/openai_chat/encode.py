@@ -17,10 +17,12 @@ import msgspec
 from counterfoil.core.error import Failure
 from counterfoil.core.event import (
     ChoiceFinished,
+    EmbeddingsGiven,
     Event,
     FinishReason,
     LogprobsGiven,
     OpaqueGiven,
+    RankingGiven,
     ReasoningDelta,
     ReasoningSigned,
     RedactedReasoningGiven,
@@ -28,6 +30,7 @@ from counterfoil.core.event import (
     ReplyFailed,
     ReplyStarted,
     TextDelta,
+    TokensCounted,
     ToolArgumentsDelta,
     ToolCallStarted,
     UsageReported,
@@ -143,6 +146,8 @@ class ChatEncoder:
                 return b""
             case UsageReported() | ReplyFailed():
                 return b""  # the exchange settles the one and tells the other by `fail`
+            case EmbeddingsGiven() | RankingGiven() | TokensCounted():
+                return b""  # of other operations
 
     def _begin(self, event: ReplyStarted) -> None:
         if not self._head:

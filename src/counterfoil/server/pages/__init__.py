@@ -8,11 +8,11 @@ from __future__ import annotations
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from counterfoil.dialects.dialect import Dialect
+from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.server.asgi import Request, respond
 from counterfoil.server.gateway import Gateway
 from counterfoil.server.state import State
@@ -37,7 +37,7 @@ _NO_MODELS: Final = (
 )
 
 
-async def home(gateway: Gateway, state: State, request: Request, dialect: Dialect) -> None:
+async def home(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
     """`GET /`: the page, or the same as JSON for whoever asks for JSON."""
     keys_needed = state.access.mode == "required"
     if not keys_needed:

@@ -1,4 +1,4 @@
-"""Where a request that crosses into this dialect says what it cannot carry.
+"""Where a request that crosses into a dialect says what it cannot carry.
 
 Rule 1: nothing is dropped silently (DESIGN 4.4.3). What cannot be carried is a 400 that names the parameter and the way
 out, or, where the operator chose `drop`, is left out and named.
