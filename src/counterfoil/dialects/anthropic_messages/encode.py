@@ -41,6 +41,7 @@ from counterfoil.dialects.anthropic_messages.failure import write_failure
 from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.anthropic_messages.usage import ESTIMATED, usage_fields
 from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
+from counterfoil.dialects.proof import seal
 
 __all__ = ["MessagesEncoder", "frame_bytes", "head_usage"]
 
@@ -253,12 +254,13 @@ class MessagesEncoder:
             case ReasoningDelta():
                 self._delta("thinking", {"type": "thinking_delta", "thinking": event.text}, event.text)
             case ReasoningSigned():
-                self._delta("thinking", {"type": "signature_delta", "signature": event.signature}, "")
+                proof = seal(event.signature, event.origin)
+                self._delta("thinking", {"type": "signature_delta", "signature": proof}, "")
                 if self._open is not None:
-                    self._open.signature = event.signature
+                    self._open.signature = proof
                 self._close_block()
             case RedactedReasoningGiven():
-                self._open_block("redacted_thinking", {"data": event.data})
+                self._open_block("redacted_thinking", {"data": seal(event.data, event.origin)})
                 self._close_block()
             case ToolCallStarted():
                 if event.call in self._called:

@@ -33,6 +33,7 @@ from counterfoil.core.message import (
 from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseFormat, Tool, ToolChoice
 from counterfoil.dialects.anthropic_messages.schema import NO_RAW, UNREADABLE, encode, fields_of, given
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.proof import unseal
 
 __all__ = ["DIALECT", "patch_request", "read_request"]
 
@@ -288,9 +289,10 @@ def _part(raw: msgspec.Raw, where: str) -> Part:
             parts = tuple(_parts(block.content, f"{where}.content")) if given(block.content) else ()
             return ToolResult(_need(block.tool_use_id, where, "tool_use_id"), parts, block.is_error or False, cache)
         case "thinking":
-            return Reasoning(_need(block.thinking, where, "thinking"), block.signature or None)
+            proof, origin = unseal(block.signature or "")
+            return Reasoning(_need(block.thinking, where, "thinking"), proof or None, origin)
         case "redacted_thinking":
-            return RedactedReasoning(_need(block.data, where, "data"))
+            return RedactedReasoning(*unseal(_need(block.data, where, "data")))
         case _:
             raise AssertionError("every spoken type is read above")
 

@@ -115,9 +115,10 @@ def _block(part: Part, desk: Desk) -> Block | None:
         case Refusal():
             return {"type": "text", "text": part.text} if part.text.strip() else None
         case Reasoning():
-            return {"type": "thinking", "thinking": part.text, "signature": part.signature} if part.signature else None
+            own = part.signature and not part.origin  # the API refuses a proof that is not its own
+            return {"type": "thinking", "thinking": part.text, "signature": part.signature} if own else None
         case RedactedReasoning():
-            return {"type": "redacted_thinking", "data": part.data}
+            return None if part.origin else {"type": "redacted_thinking", "data": part.data}
         case Image():
             return _image(part, desk)
         case File():

@@ -27,6 +27,7 @@ from counterfoil.dialects.openai_chat.schema import (
     decode_part,
     given,
 )
+from counterfoil.dialects.proof import origin_of
 
 __all__ = ["ChoiceState", "read_content"]
 
@@ -115,9 +116,9 @@ def _read_details(said: Said, choice: ChoiceState, events: list[Event]) -> None:
             events.append(ReasoningDelta(text, choice.index))
         if detail.signature:
             choice.thought = False
-            events.append(ReasoningSigned(detail.signature, choice.index))
+            events.append(ReasoningSigned(detail.signature, choice.index, origin_of(detail.format)))
         if detail.data:
-            events.append(RedactedReasoningGiven(detail.data, choice.index))
+            events.append(RedactedReasoningGiven(detail.data, choice.index, origin_of(detail.format)))
 
 
 def _read_part(raw: msgspec.Raw, index: int, events: list[Event]) -> None:

@@ -29,6 +29,7 @@ from counterfoil.core.message import (
 from counterfoil.core.operation import ChatRequest, ResponseFormat, Tool, ToolChoice
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
 from counterfoil.dialects.openai_chat.history import DIALECT
+from counterfoil.dialects.proof import format_of
 
 __all__ = ["write_request"]
 
@@ -179,9 +180,10 @@ def _assistant(parts: Iterable[Part], lost: _Lost) -> dict[str, Any]:
         if isinstance(part, Reasoning):
             thought.append(part.text)
             if part.signature is not None:
-                details.append({"type": "reasoning.text", "text": part.text, "signature": part.signature})
+                proof = {"type": "reasoning.text", "text": part.text, "signature": part.signature}
+                details.append({**proof, "format": format_of(part.origin)})
         elif isinstance(part, RedactedReasoning):
-            details.append({"type": "reasoning.encrypted", "data": part.data})
+            details.append({"type": "reasoning.encrypted", "data": part.data, "format": format_of(part.origin)})
         elif isinstance(part, ToolCall):
             lost.hint(part)
             function = {"name": part.name, "arguments": part.arguments}

@@ -39,6 +39,7 @@ from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
 from counterfoil.dialects.openai_chat.body import ChoiceBody, write_body
 from counterfoil.dialects.openai_chat.failure import write_failure
 from counterfoil.dialects.openai_chat.usage import write_usage
+from counterfoil.dialects.proof import format_of
 
 __all__ = ["CARRIED", "ChatEncoder"]
 
@@ -58,8 +59,6 @@ _FINISHES: Final[Mapping[FinishReason, bytes]] = MappingProxyType(
 CARRIED: Final = frozenset({"annotations", "audio", "images", "extra_content"})
 """Kinds of `OpaqueGiven` that have a place in a chat delta. Others have none and are not written."""
 
-_SIGNED_FORMAT: Final = "anthropic-claude-v1"
-"""`format` of a signed reasoning block: https://openrouter.ai/docs/guides/best-practices/reasoning-tokens"""
 _END: Final = b"data: [DONE]\n\n"
 _encode: Final = msgspec.json.encode
 
@@ -133,7 +132,7 @@ class ChatEncoder:
             case ReasoningSigned():
                 return self._signed(event)
             case RedactedReasoningGiven():
-                detail = {"type": "reasoning.encrypted", "data": event.data, "format": _SIGNED_FORMAT}
+                detail = {"type": "reasoning.encrypted", "data": event.data, "format": format_of(event.origin)}
                 return self._detail(event.choice, detail)
             case RefusalDelta():
                 return self._delta(event.choice, b'"refusal":' + _encode(event.text), {"refusal": event.text})
@@ -207,7 +206,8 @@ class ChatEncoder:
         choice = self._choice(event.choice)
         text = "".join(choice.reasoning)
         choice.reasoning.clear()
-        detail = {"type": "reasoning.text", "text": text, "signature": event.signature, "format": _SIGNED_FORMAT}
+        detail = {"type": "reasoning.text", "text": text, "signature": event.signature}
+        detail["format"] = format_of(event.origin)
         return self._detail(event.choice, detail)
 
     def _detail(self, index: int, detail: dict[str, Any]) -> bytes:

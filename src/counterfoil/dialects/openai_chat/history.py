@@ -31,6 +31,7 @@ from counterfoil.core.message import (
     ToolResult,
 )
 from counterfoil.dialects.openai_chat.wish import FileShape, MessageWish, PartWish, UrlShape
+from counterfoil.dialects.proof import origin_of, unseal
 
 __all__ = ["DIALECT", "ROLES", "read_messages"]
 
@@ -139,20 +140,21 @@ def _reasoning(wish: MessageWish) -> list[Part]:
     parts: list[Part] = []
     for block in wish.thinking_blocks or ():
         if block.data:
-            parts.append(RedactedReasoning(block.data))
+            parts.append(RedactedReasoning(*unseal(block.data)))
         elif block.thinking or block.signature:
-            parts.append(Reasoning(block.thinking or "", block.signature))
+            proof, origin = unseal(block.signature or "")
+            parts.append(Reasoning(block.thinking or "", proof or None, origin))
     if parts:
         return parts
     text: list[str] = []
     for detail in wish.reasoning_details or ():
         if detail.data:
             parts.extend(_told(text))
-            parts.append(RedactedReasoning(detail.data))
+            parts.append(RedactedReasoning(detail.data, origin_of(detail.format)))
             continue
         text.append(detail.text or detail.summary or "")
         if detail.signature:
-            parts.append(Reasoning("".join(text), detail.signature))
+            parts.append(Reasoning("".join(text), detail.signature, origin_of(detail.format)))
             text.clear()
     parts.extend(_told(text))
     plain = wish.reasoning_content or wish.reasoning

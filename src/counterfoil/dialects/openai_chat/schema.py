@@ -84,6 +84,7 @@ class ReasoningDetail(msgspec.Struct, frozen=True):
     summary: str | None = None
     signature: str | None = None
     data: str | None = None
+    format: str | None = None
 
 
 class Said(msgspec.Struct, frozen=True):

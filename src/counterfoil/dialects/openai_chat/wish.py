@@ -89,6 +89,7 @@ class DetailShape(msgspec.Struct, frozen=True):
     summary: str | None = None
     signature: str | None = None
     data: str | None = None
+    format: str | None = None
 
 
 class ThoughtShape(msgspec.Struct, frozen=True):
