@@ -199,3 +199,42 @@ def test_a_report_that_is_marked_as_an_estimate_stays_one_until_a_measure_replac
     assert not settle(reading_of(guessed, measured), Convention(), ended=ended).usage.estimated
     choices = reading_of(*(msgspec.structs.replace(guessed, scope=scope) for scope in (0, 1)))
     assert settle(choices, Convention(), ended=ended).usage.estimated
+
+
+_VECTORS = Convention(no_output=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "given_input", "vouched"),
+    [
+        ({Counter.INPUT: 8}, 8, Provenance.REPORTED),
+        ({Counter.INPUT: 8, Counter.TOTAL: 8}, 8, Provenance.REPORTED),
+        ({Counter.TOTAL: 8}, 8, Provenance.DERIVED),
+        ({}, None, Provenance.UNKNOWN),
+    ],
+)
+def test_a_reply_that_is_no_text_has_no_output_once_it_is_whole(
+    said: dict[Counter, int | None], given_input: int | None, vouched: Provenance
+) -> None:
+    settled = _settled(said, _VECTORS)
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (given_input, 0)
+    assert settled.usage.vouched([Bucket.OUTPUT]) is Provenance.DERIVED
+    assert settled.usage.vouched(INPUT_BUCKETS) is vouched
+    assert not settled.discrepancies
+    cut = settle(reading_of(Report(said)), _VECTORS, ended=False)
+    assert cut.usage.output_tokens is None or {Counter.INPUT, Counter.TOTAL} <= said.keys()
+
+
+def test_an_output_that_is_reported_beside_vectors_stands() -> None:
+    assert _settled({Counter.INPUT: 8, Counter.OUTPUT: 3}, _VECTORS).usage.output_tokens == 3
+    assert _settled({Counter.INPUT: 8, Counter.TOTAL: 11}, _VECTORS).usage.output_tokens == 3
+
+
+@given(st.lists(reports(any_counts), max_size=3), st.booleans(), st.none() | delivered)
+def test_where_no_model_runs_nothing_is_used_whatever_is_said(
+    said: list[Report], ended: bool, seen: Delivered | None
+) -> None:
+    settled = settle(reading_of(*said), Convention(no_model=True), ended=ended, delivered=seen)
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (0, 0)
+    assert set(settled.usage.provenance.values()) == {Provenance.DERIVED}
+    assert not settled.discrepancies

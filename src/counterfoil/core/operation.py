@@ -40,6 +40,11 @@ class Operation(StrEnum):
     COUNT = "count"
     """How many tokens a chat would be. Runs no model and costs nothing."""
 
+    @property
+    def streams(self) -> bool:
+        """Whether a reply can come in pieces; of the others a reply is one body, whatever its content type says."""
+        return self in (Operation.CHAT, Operation.COMPLETE)
+
 
 class Tool(msgspec.Struct, frozen=True):
     """A function the model may call. `parameters` is a JSON schema, word for word; None: the tool takes none."""

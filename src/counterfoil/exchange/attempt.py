@@ -136,7 +136,7 @@ class _Running:
             streamed=call.peek.streamed,
             input_estimate=call.input_estimate,
             price_id=deployment.provider.price_id,
-            free=deployment.provider.free,
+            free=deployment.provider.free or deployment.convention.no_model,
             own_prices=deployment.prices,
             convention=deployment.convention,
         )
@@ -362,7 +362,7 @@ class _Running:
         """What the client is told of usage, or the failure an operator asked for when nobody reported any."""
         raw = self.meter.reading.raw
         final = FinalUsage(entry.usage, entry.usage.estimated, raw[-1] if raw else b"")
-        if self.meter.reading.reports:
+        if self.meter.reading.reports or self._deployment.convention.no_model:
             return final, None
         match self._call.route.missing_usage:
             case "estimate":

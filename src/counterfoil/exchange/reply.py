@@ -35,6 +35,8 @@ def is_streamed(headers: Mapping[str, str], dialect: Dialect[Any], *, asked: boo
 
     A server may ignore the wish to stream, or the wish not to: its content type says what it sends.
     """
+    if not dialect.operation.streams:
+        return False
     kind = _media_type(headers.get("content-type", ""))
     return kind == _media_type(dialect.content_type) or (asked and (dialect.streams_json or kind != "application/json"))
 

@@ -63,6 +63,10 @@ class Convention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The counters, as reported, whose sum is TOTAL."""
     hidden_reasoning: bool = False
     """What TOTAL has beyond that sum is reasoning nobody itemised (Gemini's OpenAI face, WIRE.md 1)."""
+    no_output: bool = False
+    """The answer is no text (vectors, a ranking): of a whole reply, output that nobody reports is 0, not unknown."""
+    no_model: bool = False
+    """No model runs (tokens are counted, not used): the usage is nothing, whatever is reported and however it ends."""
 
 
 class Finality(StrEnum):
@@ -148,6 +152,8 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
     `ended`: the reply reached its dialect's end, so the last reports stand. `delivered`: with it, what nobody reported
     is estimated from what was seen; without it, the unknown stays unknown.
     """
+    if convention.no_model:
+        return Settlement((SettledLine(_NOTHING),), _finality(reading, ended))
     found = [Discrepancy(DiscrepancyKind.COUNTER_FELL, counter) for counter in sorted(reading.fell)]
     found += [Discrepancy(DiscrepancyKind.IMPLAUSIBLE, counter) for counter in sorted(reading.implausible)]
     voucher = Provenance.REPORTED if ended else Provenance.PARTIAL
@@ -155,7 +161,11 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
     if any(said.estimated for said in whole.values()):
         voucher = Provenance.ESTIMATED  # whoever reported it vouches for no more
     counts = {counter: said.value for counter, said in whole.items()}
-    top = _usage(counts, _stale(whole), convention, voucher, found)
+    told = Counter.OUTPUT in counts or {Counter.INPUT, Counter.TOTAL} <= counts.keys()
+    silent = convention.no_output and ended and not told
+    top = _usage({Counter.OUTPUT: 0, **counts} if silent else counts, _stale(whole), convention, voucher, found)
+    if silent:
+        top = Usage(top.buckets, {**top.provenance, Bucket.OUTPUT: Provenance.DERIVED}, top.excess)
     if reading.lines:
         lines = tuple(_line(line, convention, voucher, found) for line in reading.lines)
         _check_lines(lines, top, found)
@@ -173,8 +183,16 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
         filled = _estimated(lines[-1].usage, delivered, added, measured=measured)
         lower_bound = delivered.hidden and filled.provenance.get(Bucket.OUTPUT) is Provenance.ESTIMATED
         lines = (*lines[:-1], msgspec.structs.replace(lines[-1], usage=filled))
-    finality = Finality.NONE if not reading.reports else Finality.FINAL if ended else Finality.PARTIAL
-    return Settlement(lines, finality, tuple(found), reading.value(Counter.TOTAL), lower_bound)
+    return Settlement(lines, _finality(reading, ended), tuple(found), reading.value(Counter.TOTAL), lower_bound)
+
+
+_NOTHING: Final = Usage(
+    {Bucket.INPUT: 0, Bucket.OUTPUT: 0}, {Bucket.INPUT: Provenance.DERIVED, Bucket.OUTPUT: Provenance.DERIVED}
+)
+
+
+def _finality(reading: Reading, ended: bool) -> Finality:
+    return Finality.NONE if not reading.reports else Finality.FINAL if ended else Finality.PARTIAL
 
 
 _Said = Mapping[Counter, Observation]
