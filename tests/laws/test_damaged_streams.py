@@ -114,7 +114,7 @@ def _convention(stream: Stream) -> Any:
     return default if row is None else row.convention_for(stream.recorded.model, default)
 
 
-SPOKEN = [name for name in DIALECTS if _streams(name)] or [
+SPOKEN: list[Any] = [name for name in DIALECTS if _streams(name)] or [
     pytest.param("absent", marks=pytest.mark.skip(reason=wire.ABSENT))
 ]
 TRIES = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
