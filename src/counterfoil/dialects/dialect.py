@@ -72,6 +72,8 @@ class RequestPeek(msgspec.Struct, frozen=True):
     """The client asked for the usage frame of a stream."""
     choices: int = 1
     user: str | None = None
+    encoding: Literal["float", "base64"] | None = None
+    """How the client wants vectors written; None: it did not say."""
 
 
 class WrittenRequest(msgspec.Struct, frozen=True):
@@ -106,6 +108,8 @@ class ReplyFacts(msgspec.Struct, frozen=True):
     choices: int = 1
     input_estimate: int | None = None
     """For heads that must show input before it is known (Anthropic `message_start`)."""
+    encoding: Literal["float", "base64"] | None = None
+    """How the client wants vectors written; None: as numbers."""
 
 
 class Decoder(Protocol):

@@ -221,6 +221,7 @@ class _Running:
             usage_asked=call.peek.streamed and (call.peek.usage_asked or call.stream_usage == "always"),
             choices=call.peek.choices,
             input_estimate=call.input_estimate,
+            encoding=call.peek.encoding,
         )
         if dialect is call.dialect and streamed == call.peek.streamed:
             self._writer = call.dialect.relay(facts, self._quirks)
