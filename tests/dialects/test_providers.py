@@ -133,7 +133,7 @@ def test_a_row_says_where_it_is_documented_and_how_it_is_known(row: Provider) ->
     assert row.base_url or row.base_url_like
     assert row.keyless or row.meter_only or row.secret_env
     for pattern in row.models:
-        assert re.fullmatch(r"[a-z0-9*.-]+", pattern)
+        assert re.fullmatch(r"[A-Za-z0-9*./-]+", pattern)
 
 
 def test_a_rows_prices_are_in_the_price_list() -> None:
