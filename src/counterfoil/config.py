@@ -100,6 +100,10 @@ class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where it is, when not where the provider's row says."""
     api_key: str | None = None
     """Usually `${NAME}`, taken from the environment. Once the file is read: the name of a secret, never the secret."""
+    region: str | None = None
+    """Of a cloud that has regions (Bedrock, Vertex), when not what its environment variables say."""
+    project: str | None = None
+    """Of a cloud that has projects (Vertex), when not what its environment variables say."""
     dialect: str | None = None
     """When the provider speaks another one at this address."""
     timeouts: Timeouts | None = None

@@ -21,11 +21,12 @@ import msgspec
 from counterfoil.config import Config, DeploymentConfig
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.registry import DIALECTS
+from counterfoil.driver.address import DeploymentError, address_of, find_place, home_of, missing
 from counterfoil.driver.written import nearest
 from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.price import read_rate
 from counterfoil.providers.provider import Auth, Provider
-from counterfoil.providers.table import is_base_url, read_table
+from counterfoil.providers.table import read_table
 from counterfoil.transport.secret import Secret
 from counterfoil.usage.usage import Bucket
 
@@ -54,16 +55,6 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PATH_PART: Final = re.compile(r"(?!\.+$)[A-Za-z0-9._@:-]+")
 _MODEL_LIMIT: Final = 256
 _BUCKETS: Final = tuple(str(bucket) for bucket in Bucket)
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-class DeploymentError(Exception):
-    """A deployment that cannot be called. `field` is the key of it that is wrong; empty: the whole."""
-
-    def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.field = field
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -92,34 +83,40 @@ def build_deployment(
     """Something callable. `written.api_key` is the name of a secret. Raises DeploymentError."""
     row, known = _row(written, table)
     warnings: list[str] = []
-    address, own = _address(written, row, settings, environ, warnings)
-    secret, secrets = _secret(written, row, own, environ, warnings)
+    place = find_place(written, row, environ)
+    address = address_of(written, row, place, settings, environ, warnings)
+    secret, secrets = _secret(written, row, address.own, environ, warnings)
+    fetched = row.auth.fetched and secret is None and address.own
+    if fetched and row.auth.style == "aws" and place.region is None:  # a signature names it
+        raise DeploymentError(missing(row, "region", row.region_env))
     _check_model(written.model, row)
     _check_headers(written.headers)
     prices = _prices(written.prices)
 
-    def facing(row: Provider, address: str) -> Deployment:
+    def facing(row: Provider, base_url: str) -> Deployment:
         dialect = DIALECTS[row.dialect]
         return Deployment(
             provider=row,
             model=written.model,
             dialect=dialect,
-            base_url=_without_overlap(address, row.path or dialect.path(written.model, False)),
+            base_url=_without_overlap(base_url, row.path or dialect.path(written.model, False)),
             convention=row.convention_for(written.model, dialect.convention),
             quirks=row.quirks_for(written.model),
             secret=secret,
+            fetched=fetched,
+            region=place.region,
             timeouts=written.timeouts or settings.timeouts,
             drop=written.drop,
             headers={name.lower(): value for name, value in written.headers.items()},
             query=dict(written.query),
             prices=prices,
-            known=known and own,
+            known=known and address.own,
         )
 
     others = [row.face(name) for name in _others(row, written)] if known else []
-    moved = address != row.base_url
-    faces = tuple(facing(other, address if moved else other.base_url or address) for other in others)
-    deployment = msgspec.structs.replace(facing(row, address), faces=faces)
+    home = address.base_url
+    faces = tuple(facing(other, home if address.moved else home_of(other, place) or home) for other in others)
+    deployment = msgspec.structs.replace(facing(row, home), faces=faces)
     return Built(deployment, secrets, tuple(warnings))
 
 
@@ -151,30 +148,6 @@ def _row(written: DeploymentConfig, table: Mapping[str, Provider]) -> tuple[Prov
     return msgspec.structs.replace(plain, name=written.provider, price_id=price_id), False
 
 
-def _address(
-    written: DeploymentConfig, row: Provider, settings: Config, environ: Mapping[str, str], warnings: list[str]
-) -> tuple[str, bool]:
-    """The base URL, and whether it is the provider's own: a tenant's, a server one runs, or below the row's host."""
-    if written.base_url is not None:
-        if not is_base_url(written.base_url):
-            raise DeploymentError("an http or https URL is expected, without user, query or fragment", "base_url")
-        if _is_here(written.base_url, settings):
-            warnings.append("its base_url is where this gateway listens unless told otherwise")
-        own = row.keyless or row.base_url is None or _same_owner(written.base_url, row.base_url)
-        return written.base_url, own
-    for name in row.base_url_env:
-        moved = environ.get(name, "").strip()
-        if moved and _is_here(moved, settings):
-            warnings.append(f"{name} points at this gateway itself and is not followed")
-        elif moved:
-            if not is_base_url(moved):
-                raise DeploymentError(f"the environment variable {name} is no http or https URL", "base_url")
-            return moved, True
-    if row.base_url is None:
-        raise DeploymentError(f"{row.title} needs a base_url, such as {row.base_url_like}", "base_url")
-    return row.base_url, True
-
-
 def _secret(
     written: DeploymentConfig, row: Provider, own: bool, environ: Mapping[str, str], warnings: list[str]
 ) -> tuple[str | None, Mapping[str, Secret]]:
@@ -186,7 +159,7 @@ def _secret(
         return name, {name: Secret(environ[name].strip())}
     if name is not None:
         warnings.append(f"{name} is not sent to another address than {row.title}'s; write api_key to send one")
-    elif own and not row.keyless and row.auth.style != "none":
+    elif own and not row.keyless and row.auth.style != "none" and not row.auth.fetched:
         wanted = " or ".join(row.secret_env) or "its secret"
         raise DeploymentError(f"{row.title} needs a secret: write api_key, or set {wanted}")
     return None, {}
@@ -236,21 +209,3 @@ def _without_overlap(base_url: str, path: str) -> str:
         if had[-length:] == wanted[:length]:
             return base[: -len("/".join(had[-length:]))].rstrip("/")
     return base
-
-
-def _same_owner(url: str, own: str) -> bool:
-    """Whether `url` is on the provider's own host, or below it (`eu.api.openai.com`), and no less safely."""
-    there, here = urlsplit(url), urlsplit(own)
-    host, own_host = there.hostname or "", here.hostname or ""
-    return (there.scheme == here.scheme or there.scheme == "https") and (
-        host == own_host or host.endswith(f".{own_host}")
-    )
-
-
-def _is_here(url: str, settings: Config) -> bool:
-    """Whether `url` is where this gateway itself listens."""
-    try:
-        parts = urlsplit(url)
-        return parts.hostname in _LOOPBACK and parts.port == settings.listen.port
-    except ValueError:
-        return False

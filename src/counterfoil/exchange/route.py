@@ -26,6 +26,10 @@ class Deployment(msgspec.Struct, frozen=True):
     quirks: Quirks = Quirks()
     secret: str | None = None
     """The name under which the transport finds the secret."""
+    fetched: bool = False
+    """Without a secret its requests are paid for by credentials that are fetched, as `provider.auth` says."""
+    region: str | None = None
+    """The region that is asked, where the provider has any; signatures are made for it."""
     timeouts: Timeouts = Timeouts()
     drop: bool = False
     headers: Mapping[str, str] = {}

@@ -4,26 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.usage.settle import Convention
 
-__all__ = ["EMBEDDED", "Auth", "Face", "ModelRule", "Provider"]
+__all__ = ["EMBEDDED", "FETCHED", "Auth", "AuthStyle", "Face", "FetchedStyle", "ModelRule", "Provider"]
 
 EMBEDDED: Final = "embedded:"
 """The base URL of the model this package runs itself. Its address and key change with every start, so whoever posts to
 it asks the engine for them first."""
 
 
-class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a secret is shown to the provider."""
+FetchedStyle = Literal["aws", "google", "entra"]
+"""Credentials that are found and fetched when no secret is given: AWS (requests are signed), Google and Microsoft Entra
+(short-lived bearer tokens)."""
+AuthStyle = Literal["bearer", "header", "none"] | FetchedStyle
+FETCHED: Final[frozenset[str]] = frozenset(get_args(FetchedStyle))
 
-    style: Literal["bearer", "header", "none"] = "bearer"
+
+class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a request shows who pays."""
+
+    style: AuthStyle = "bearer"
+    """bearer, header: the secret in `header`. none: nothing. aws, google, entra: with a secret as bearer or header, as
+    `header` says; without one, by credentials that are fetched (docs/credentials.md)."""
     header: str = "authorization"
-    """The header that carries the secret when `style` is "header"."""
+    """The header that carries the secret; a bearer when it is `authorization`."""
+    service: str = ""
+    """aws: the service that signatures are made for ("bedrock")."""
+    scope: str = ""
+    """google, entra: what a token is asked for, when not the usual scope of the style."""
+
+    @property
+    def fetched(self) -> bool:
+        """Whether it goes without a secret where credentials can be fetched."""
+        return self.style in FETCHED
 
 
 class ModelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +58,8 @@ class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     base_url: str | None = None
     """None: the row's."""
+    region_base_url: Mapping[str, str] | None = None
+    """None: the row's, or none when it has a `base_url` of its own."""
     path: str | None = None
     stream_path: str | None = None
     query: Mapping[str, str] | None = None
@@ -63,7 +83,12 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     speaks: Mapping[str, Face] = {}
     """Its other dialects by name, in order of preference: for the same operation, and for others."""
     base_url: str | None = None
-    """None: the deployment must say where (a tenant's own resource). `EMBEDDED`: the model we run ourselves."""
+    """None: the deployment must say where (a tenant's own resource). `EMBEDDED`: the model we run ourselves. `{region}`
+    and `{project}` stand for what the deployment, or else the environment, says."""
+    region_base_url: Mapping[str, str] = {}
+    """The base URL of regions that are elsewhere, by shell-style patterns (`global`, `cn-*`). The first match wins."""
+    own_hosts: tuple[str, ...] = ()
+    """Domains that are the provider's own beside its base URL's host: a base URL that is written may lead there."""
     base_url_like: str | None = None
     """What a deployment's own base URL looks like, for a person who has to write one."""
     auth: Auth = Auth()
@@ -75,6 +100,10 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Its usage is known, so that recordings can be metered, but this version cannot call it."""
     base_url_env: tuple[str, ...] = ()
     """Environment variables that move it elsewhere, in order of preference."""
+    region_env: tuple[str, ...] = ()
+    """Environment variables that say the region, in order of preference."""
+    project_env: tuple[str, ...] = ()
+    """Environment variables that say the project, in order of preference."""
     headers: Mapping[str, str] = {}
     """Sent with every request."""
     query: Mapping[str, str] = {}
@@ -111,10 +140,14 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if dialect == self.dialect:
             return self
         face = self.speaks[dialect]
+        elsewhere = face.region_base_url
+        if elsewhere is None:
+            elsewhere = self.region_base_url if face.base_url is None else {}
         return msgspec.structs.replace(
             self,
             dialect=dialect,
             base_url=face.base_url or self.base_url,
+            region_base_url=elsewhere,
             path=face.path,
             stream_path=face.stream_path,
             query=self.query if face.query is None else face.query,

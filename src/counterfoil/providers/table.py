@@ -95,14 +95,22 @@ def _problem(row: Provider, name: str, dialects: Mapping[str, object]) -> str | 
         f"it speaks what is no dialect: {', '.join(row.speaks)}": all(name in dialects for name in row.speaks),
         "no link to its documentation": row.link.startswith("https://"),
         'no evidence: name recordings, or say "unverified"': bool(row.evidence),
-        f"{row.base_url!r} is not a base URL": row.base_url in (None, EMBEDDED) or is_base_url(str(row.base_url)),
+        f"{row.base_url!r} is not a base URL": row.base_url in (None, EMBEDDED) or _is_place(str(row.base_url)),
+        "a region's base URL that is none": all(map(_is_place, row.region_base_url.values())),
         "neither a base_url nor what one looks like": row.base_url or row.base_url_like,
         f"{row.path!r} does not begin with a slash": row.path is None or row.path.startswith("/"),
         "its probe is not on this machine": row.probe is None or urlsplit(row.probe).hostname == "127.0.0.1",
+        "an aws auth that names no service": row.auth.style != "aws" or bool(row.auth.service),
         "a header auth that names no header": row.auth.style != "header" or row.auth.header != "authorization",
         "a rule for models that says nothing": all(rule.convention or rule.quirks for rule in row.model_rules),
     }
     return next((problem for problem, holds in checks.items() if not holds), None)
+
+
+def _is_place(base_url: str) -> bool:
+    """Whether it is a base URL once its region and its project are known, and names nothing else."""
+    filled = base_url.replace("{region}", "region").replace("{project}", "project")
+    return is_base_url(filled) and "{" not in filled
 
 
 _INPUT_SIDE: Final = (Counter.CACHE_READ, Counter.CACHE_WRITE, Counter.INPUT_AUDIO)
