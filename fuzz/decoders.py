@@ -34,9 +34,10 @@ from damage import DAMAGES
 
 from counterfoil.cli.meter import RECORDED_DIALECTS, read_record
 from counterfoil.config import Limits
-from counterfoil.dialects.dialect import Dialect, FinalUsage, Quirks, ReplyFacts
+from counterfoil.core.operation import Operation
+from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts
 from counterfoil.dialects.openai_chat.relay import ChatRelay
-from counterfoil.dialects.registry import DIALECTS
+from counterfoil.dialects.registry import CLIENT_DIALECTS, DIALECTS
 from counterfoil.driver.deployment import load_table
 from counterfoil.exchange.crossing import Crossing
 from counterfoil.exchange.ending import CUT
@@ -81,8 +82,7 @@ def check(case: Case, rng: random.Random) -> None:
         if _read(case, pieces) != whole:
             raise Broken(f"read otherwise when cut into {len(pieces)} pieces")
     provider = DIALECTS[case.dialect]
-    others = [(client, streamed) for client in DIALECTS.values() for streamed in (True, False)]
-    for client, streamed in {(case.dialect, case.streamed): (provider, case.streamed), **_some(others, rng)}.values():
+    for client, streamed in _clients(case, rng) if provider.operation is Operation.CHAT else ():
         facts = ReplyFacts(
             id="ours",
             created=1_700_000_000,
@@ -107,8 +107,12 @@ def check(case: Case, rng: random.Random) -> None:
                 raise Broken("the relay's shortcuts change what is written")
 
 
-def _some(others: list[tuple[Dialect, bool]], rng: random.Random) -> dict[tuple[str, bool], tuple[Dialect, bool]]:
-    return {(client.name, streamed): (client, streamed) for client, streamed in rng.sample(others, 2)}
+def _clients(case: Case, rng: random.Random) -> list[tuple[ClientDialect[Any], bool]]:
+    """Who reads the reply: a client of the same dialect, where there are any, and two of others."""
+    others = [(client, streamed) for client in CLIENT_DIALECTS.values() for streamed in (True, False)]
+    same = CLIENT_DIALECTS.get(case.dialect)
+    some = ([] if same is None else [(same, case.streamed)]) + rng.sample(others, 2)
+    return list({(client.name, streamed): (client, streamed) for client, streamed in some}.values())
 
 
 def _read(case: Case, pieces: Sequence[bytes]) -> tuple[Any, ...]:
@@ -126,14 +130,14 @@ def _read(case: Case, pieces: Sequence[bytes]) -> tuple[Any, ...]:
 
 
 def _written(
-    case: Case, pieces: Sequence[bytes], client: Dialect, facts: ReplyFacts, relay: ChatRelay | None = None
+    case: Case, pieces: Sequence[bytes], client: ClientDialect[Any], facts: ReplyFacts, relay: ChatRelay | None = None
 ) -> tuple[bytes, bool]:
     """What a client reads, and whether it was told of a failure."""
     provider = DIALECTS[case.dialect]
     meter = Meter("fuzz", facts.input_estimate)
     reply = Reply(provider, meter, streamed=case.streamed, choices=case.choices, quirks=case.quirks, limits=LIMITS)
     same = provider is client and case.streamed == facts.streamed
-    writer = relay or (provider.relay(facts, case.quirks) if same else Crossing(client.encoder(facts)))
+    writer = relay or (client.relay(facts, case.quirks) if same else Crossing(client.encoder(facts)))
     out: list[bytes] = []
 
     def write(steps: Sequence[Step]) -> None:
@@ -257,7 +261,8 @@ def _bytes(script: Script) -> bytes:
 
 def _recorded(shared: Path | None) -> Iterator[Case]:
     table = load_table()
-    for name in sorted(RECORDED_DIALECTS) if shared is not None else ():
+    spoken = sorted(name for name, dialect in RECORDED_DIALECTS.items() if dialect in DIALECTS)
+    for name in spoken if shared is not None else ():
         for path in sorted((shared / "wire" / name).rglob("*.json")) if shared is not None else ():
             record = read_record(path.stem, path.read_bytes(), table)
             if record.status < 300 and 0 < len(record.data) <= LARGEST:
