@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.providers.listing import Listing
 from counterfoil.usage.settle import Convention
 
 __all__ = ["EMBEDDED", "FETCHED", "Auth", "AuthStyle", "Face", "FetchedStyle", "ModelRule", "Provider"]
@@ -123,6 +124,8 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the price table calls it; None: it has no list price."""
     free: bool = False
     """Nothing it serves costs money (a model on the user's own machine)."""
+    listing: Listing | None = None
+    """Where it lists its models; None: it has no list that can be asked for with the same secret."""
     probe: str | None = None
     """A loopback URL that answers when the provider runs on this machine on its usual port."""
     link: str = ""

@@ -102,6 +102,7 @@ def _problem(row: Provider, name: str, dialects: Mapping[str, object]) -> str | 
         "its probe is not on this machine": row.probe is None or urlsplit(row.probe).hostname == "127.0.0.1",
         "an aws auth that names no service": row.auth.style != "aws" or bool(row.auth.service),
         "a header auth that names no header": row.auth.style != "header" or row.auth.header != "authorization",
+        "its listing's path does not begin with a slash": row.listing is None or row.listing.path.startswith("/"),
         "a rule for models that says nothing": all(rule.convention or rule.quirks for rule in row.model_rules),
     }
     return next((problem for problem, holds in checks.items() if not holds), None)
