@@ -20,6 +20,7 @@ import msgspec
 from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.output import print_json, print_note
 from counterfoil.core.estimate import estimate_body
+from counterfoil.core.event import TokensCounted
 from counterfoil.dialects.dialect import Dialect, Quirks
 from counterfoil.dialects.registry import DIALECTS
 from counterfoil.exchange.recorded import ReadReply, read_reply
@@ -158,6 +159,8 @@ class MeterLine(msgspec.Struct, frozen=True):
     exit: str
     discrepancies: tuple[Discrepancy, ...]
     text_sha256: str | None
+    counted_tokens: int | msgspec.UnsetType = msgspec.UNSET
+    """What a count of tokens found. Counting uses nothing: it is no usage."""
 
 
 class _Unsupported(Exception):
@@ -232,6 +235,9 @@ def measure(recorded: Recorded, *, estimate: bool = False) -> MeterLine:
         exit=reply.exit.value,
         discrepancies=settlement.discrepancies,
         text_sha256=reply.text_sha256,
+        counted_tokens=next(
+            (event.input_tokens for event in reply.events if isinstance(event, TokensCounted)), msgspec.UNSET
+        ),
     )
 
 

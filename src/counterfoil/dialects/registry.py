@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from counterfoil.dialects.anthropic_messages import ANTHROPIC_MESSAGES
+from counterfoil.dialects.anthropic_messages import ANTHROPIC_COUNT, ANTHROPIC_MESSAGES
 from counterfoil.dialects.dialect import ClientDialect, Dialect
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 
@@ -18,6 +18,7 @@ DIALECTS: Final[Mapping[str, Dialect[Any]]] = MappingProxyType(
         for dialect in (
             OPENAI_CHAT,
             ANTHROPIC_MESSAGES,
+            ANTHROPIC_COUNT,
         )
     }
 )

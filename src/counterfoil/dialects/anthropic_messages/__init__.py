@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from counterfoil.core.operation import ChatRequest
+from counterfoil.dialects.anthropic_messages.count import ANTHROPIC_COUNT
 from counterfoil.dialects.anthropic_messages.encode import MessagesEncoder
 from counterfoil.dialects.anthropic_messages.failure import read_failure, write_failure
 from counterfoil.dialects.anthropic_messages.peek import peek_request
@@ -16,7 +17,7 @@ from counterfoil.dialects.anthropic_messages.usage import CONVENTION
 from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.framing.sse import SseFraming
 
-__all__ = ["ANTHROPIC_MESSAGES"]
+__all__ = ["ANTHROPIC_COUNT", "ANTHROPIC_MESSAGES"]
 
 
 def _path(model: str, streamed: bool) -> str:

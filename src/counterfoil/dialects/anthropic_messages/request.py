@@ -126,8 +126,8 @@ def patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> b
     return encode({**fields, "model": model})
 
 
-def read_request(body: bytes) -> ChatRequest:
-    """A client's body. Raises RequestError."""
+def read_request(body: bytes, *, counted: bool = False) -> ChatRequest:
+    """A client's body. `counted`: only its input is asked for, and no output bound is demanded. Raises RequestError."""
     fields = _request_fields(body)
     rest = {name: _kept(raw) for name, raw in fields.items() if name not in _READ and given(raw)}
     choice = _value(fields, "tool_choice", _ToolChoice)
@@ -145,7 +145,7 @@ def read_request(body: bytes) -> ChatRequest:
         tools=tools,
         tool_choice=None if choice is None else _tool_choice(choice),
         parallel_tool_calls=_parallel(choice),
-        max_output_tokens=_required(fields, "max_tokens", int),
+        max_output_tokens=(_value if counted else _required)(fields, "max_tokens", int),
         temperature=_value(fields, "temperature", float),
         top_p=_value(fields, "top_p", float),
         top_k=_value(fields, "top_k", int),
