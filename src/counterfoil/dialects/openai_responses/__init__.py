@@ -1,0 +1,35 @@
+"""OpenAI's Responses API: `POST /responses`, streamed (SSE) and whole, and `POST /responses/input_tokens`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from counterfoil.core.operation import ChatRequest
+from counterfoil.dialects.dialect import Dialect
+from counterfoil.dialects.openai_responses.count import OPENAI_RESPONSES_COUNT
+from counterfoil.dialects.openai_responses.failure import read_failure
+from counterfoil.dialects.openai_responses.input_write import DIALECT
+from counterfoil.dialects.openai_responses.reply import ResponsesDecoder
+from counterfoil.dialects.openai_responses.request_write import write_request
+from counterfoil.dialects.openai_responses.usage import CONVENTION
+from counterfoil.framing.sse import SseFraming
+
+__all__ = ["OPENAI_RESPONSES", "OPENAI_RESPONSES_COUNT"]
+
+
+def _path(model: str, streamed: bool) -> str:
+    """A provider's base URL ends in /v1; neither the model nor the stream is in the path."""
+    return "/responses"
+
+
+OPENAI_RESPONSES: Final = Dialect[ChatRequest](
+    name=DIALECT,
+    convention=CONVENTION,
+    framing=SseFraming,
+    path=_path,
+    content_type="text/event-stream",
+    write_request=write_request,
+    decoder=ResponsesDecoder,
+    read_failure=read_failure,
+)
+"""The dialect, as the registry lists it."""

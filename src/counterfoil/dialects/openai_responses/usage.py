@@ -1,0 +1,146 @@
+"""Usage on the Responses wire: a provider's object to a report, settled usage to the client's object.
+
+Rule 1: reading applies no convention. Cache is inside `input_tokens`, reasoning inside `output_tokens`, the total is
+the sum of both: also for xAI, which counts otherwise on its chat wire (WIRE.md 1: 1225 of 1225).
+Rule 2: writing starts from what is settled. A provider's own object lends only its order and the keys we do not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from counterfoil.dialects.dialect import FinalUsage
+from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of
+from counterfoil.usage.reading import Counter, Report
+from counterfoil.usage.settle import Convention
+from counterfoil.usage.usage import Bucket, Usage
+
+__all__ = ["CONVENTION", "ESTIMATED", "PLACES", "read_report", "write_usage"]
+
+CONVENTION: Final = Convention()
+"""As on OpenAI's chat wire (WIRE.md 1, OpenAI responses)."""
+
+ESTIMATED: Final = "estimated"
+"""Our mark inside a usage object whose numbers are partly a guess (DESIGN 4.1.6). It is written, and read again."""
+
+_IN: Final = "input_tokens_details"
+_OUT: Final = "output_tokens_details"
+
+PLACES: Final[Mapping[tuple[str, ...], Counter]] = {
+    ("input_tokens",): Counter.INPUT,
+    ("output_tokens",): Counter.OUTPUT,
+    ("total_tokens",): Counter.TOTAL,
+    (_IN, "cached_tokens"): Counter.CACHE_READ,
+    (_IN, "cache_write_tokens"): Counter.CACHE_WRITE,
+    (_IN, "audio_tokens"): Counter.INPUT_AUDIO,
+    (_IN, "image_tokens"): Counter.INPUT_IMAGE,
+    (_OUT, "reasoning_tokens"): Counter.REASONING,
+    (_OUT, "audio_tokens"): Counter.OUTPUT_AUDIO,
+    (_OUT, "image_tokens"): Counter.OUTPUT_IMAGE,
+}
+"""Where each counter is said. Audio and image details are not in the published schema; some servers send them."""
+
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+def read_report(raw: bytes | msgspec.Raw, *, provisional: bool = False) -> Report | None:
+    """The report of one usage object, or None when it is no object or holds no counter. Never raises.
+
+    `provisional`: it came before the reply's end, so its output is a placeholder.
+    """
+    word = bytes(raw)
+    try:
+        said = _OBJECT.decode(word)
+    except UNREADABLE:
+        return None
+    counts: dict[Counter, int | None] = {}
+    for place, counter in PLACES.items():
+        inside: Any = said
+        for key in place[:-1]:
+            inside = inside.get(key)
+            if not isinstance(inside, dict):
+                inside = {}
+        if place[-1] in inside:
+            counts[counter] = _count(inside[place[-1]])
+    if not counts:
+        return None
+    placeholders = frozenset({Counter.OUTPUT}) if provisional else frozenset()
+    return Report(counts, provisional=placeholders, estimated=said.get(ESTIMATED) is True, raw=word)
+
+
+def _count(value: object) -> int | None:
+    """A whole number, or None for null and anything else. Whether it can be a count of tokens, `Reading` says."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
+def write_usage(final: FinalUsage) -> bytes:
+    """The client's usage object, or `null` when the input or the output is known to nobody.
+
+    Inclusive totals; `"estimated": true` when some number is an estimate. What the provider's own object has beyond
+    that keeps its place and its value. Without one the details are complete: the published schema demands
+    `cached_tokens`, `cache_write_tokens` and `reasoning_tokens`, and clients read them without asking, so they are 0
+    where nobody said more. The books keep the difference.
+    """
+    usage = final.usage
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return b"null"
+    before = _fields(final.provider_raw)
+    told: dict[str, object] = {
+        "input_tokens": usage.input_tokens,
+        _IN: _details(
+            before.get(_IN), _input_details(usage), () if before else ("cached_tokens", "cache_write_tokens")
+        ),
+        "output_tokens": usage.output_tokens,
+        _OUT: _details(before.get(_OUT), _output_details(usage), () if before else ("reasoning_tokens",)),
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    merged: dict[str, object] = {**before, **told}
+    if final.estimated:
+        merged[ESTIMATED] = True
+    return encode(merged)
+
+
+def _fields(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    try:
+        return fields_of(raw)
+    except UNREADABLE:
+        return {}
+
+
+def _input_details(usage: Usage) -> Mapping[str, int | None]:
+    heard = [usage.claimed(bucket) for bucket in (Bucket.INPUT_AUDIO, Bucket.CACHE_READ_AUDIO)]
+    audio = [count for count in heard if count is not None]
+    return {
+        "cached_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "audio_tokens": sum(audio) if audio else None,
+        "image_tokens": usage.claimed(Bucket.INPUT_IMAGE),
+    }
+
+
+def _output_details(usage: Usage) -> Mapping[str, int | None]:
+    return {
+        "reasoning_tokens": usage.reasoning_tokens,
+        "audio_tokens": usage.claimed(Bucket.OUTPUT_AUDIO),
+        "image_tokens": usage.claimed(Bucket.OUTPUT_IMAGE),
+    }
+
+
+def _details(
+    raw: msgspec.Raw | None, told: Mapping[str, int | None], demanded: tuple[str, ...]
+) -> Mapping[str, object]:
+    """The provider's details with what is settled in their place; a demanded one is always there."""
+    details: dict[str, object] = {**_fields(raw)} if raw is not None else {}
+    for name, count in told.items():
+        if count is not None:
+            details[name] = count
+        elif name in demanded:
+            details[name] = 0
+        elif name in details:
+            del details[name]
+    return details
