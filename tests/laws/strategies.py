@@ -79,7 +79,8 @@ def _usage(draw: st.DrawFn) -> Usage:
     excess = draw(st.dictionaries(st.sampled_from(Bucket), st.integers(1, 10**6), max_size=3))
     voucher = draw(st.sampled_from(Provenance))
     provenance = {bucket: draw(st.sampled_from([voucher, Provenance.REPORTED])) for bucket in buckets}
-    return Usage(buckets, provenance, {bucket: value for bucket, value in excess.items() if bucket in buckets})
+    billed = draw(st.none() | st.dictionaries(st.sampled_from(Bucket), st.integers(0, 10**9), max_size=4))
+    return Usage(buckets, provenance, {bucket: value for bucket, value in excess.items() if bucket in buckets}, billed)
 
 
 usages = _usage()

@@ -9,6 +9,7 @@ from counterfoil.usage.usage import (
     INPUT_BUCKETS,
     NOTHING,
     OUTPUT_BUCKETS,
+    UNIT_BUCKETS,
     Bucket,
     Provenance,
     Usage,
@@ -48,10 +49,25 @@ def test_one_unknown_side_makes_that_total_unknown_and_only_that(several: list[U
 
 @given(usages)
 def test_buckets_are_disjoint_so_the_inclusive_totals_are_their_sums(usage: Usage) -> None:
-    assert set(INPUT_BUCKETS) | set(OUTPUT_BUCKETS) == set(Bucket)
-    assert not set(INPUT_BUCKETS) & set(OUTPUT_BUCKETS)
+    assert sorted([*INPUT_BUCKETS, *OUTPUT_BUCKETS, *UNIT_BUCKETS]) == sorted(Bucket), "each bucket is in one group"
     if usage.input_tokens is not None and usage.output_tokens is not None:
-        assert usage.input_tokens + usage.output_tokens == sum(usage.buckets.values()) == usage.total_tokens
+        tokens = {bucket: count for bucket, count in usage.buckets.items() if bucket not in UNIT_BUCKETS}
+        assert usage.input_tokens + usage.output_tokens == sum(tokens.values()) == usage.total_tokens
+
+
+@given(usages)
+def test_units_that_are_no_tokens_are_in_no_total(usage: Usage) -> None:
+    without = Usage({bucket: count for bucket, count in usage.buckets.items() if bucket not in UNIT_BUCKETS})
+    for total in ("input_tokens", "output_tokens", "total_tokens"):
+        assert getattr(usage, total) == getattr(without, total)
+
+
+@given(st.lists(usages, min_size=1, max_size=4))
+def test_the_bill_of_a_sum_is_the_sum_of_the_bills(several: list[Usage]) -> None:
+    total = total_of(several)
+    bills = total_of([Usage(usage.priced) for usage in several])
+    assert total.priced == bills.buckets
+    assert (total.billed is None) == all(usage.billed is None for usage in several)
 
 
 @given(usages, usages)

@@ -158,6 +158,8 @@ def test_an_entry_is_shown_with_every_key_in_order_and_exact_money(books: Ledger
         "reasoning_tokens": 20,
         "total_tokens": 1050,
         "provider_total": 1050,
+        "search_units": None,
+        "images": None,
     }
     assert line["provenance"]["input_tokens"] == "reported"
     assert line["provenance"]["cache_write_tokens"] == "unknown"

@@ -114,7 +114,8 @@ def _usages(draw: st.DrawFn) -> Usage:
     buckets = draw(st.dictionaries(st.sampled_from(list(Bucket)), st.integers(0, 2**70), max_size=6))
     vouchers = {bucket: draw(st.sampled_from(list(Provenance))) for bucket in buckets}
     excess = {bucket: draw(st.integers(0, 99)) for bucket in buckets if draw(st.booleans())}
-    return Usage(buckets, vouchers, excess)
+    billed = draw(st.none() | st.dictionaries(st.sampled_from(list(Bucket)), st.integers(0, 2**70), max_size=3))
+    return Usage(buckets, vouchers, excess, billed)
 
 
 @st.composite

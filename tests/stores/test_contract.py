@@ -178,4 +178,6 @@ def test_the_figures_of_totals_are_the_figures_that_are_shown(usage: Usage) -> N
         shown.cache_write_tokens,
         shown.output_tokens,
         shown.reasoning_tokens,
+        shown.search_units,
+        shown.images,
     )

@@ -16,7 +16,7 @@ from counterfoil.ledger.entry import Line
 from counterfoil.stores import sqlite_schema
 from counterfoil.stores.projection import Selection, Total, TotalKey
 from counterfoil.stores.sqlite import SqliteReader, SqliteStore
-from counterfoil.stores.sqlite_schema import VERSION, LedgerUnusable
+from counterfoil.stores.sqlite_schema import VERSION, LedgerUnusable, migrate
 from counterfoil.usage.usage import Bucket, Usage
 from tests.stores.samples import NOON, attempt_name, entry_of
 
@@ -223,8 +223,9 @@ def test_an_older_ledger_is_migrated_and_keeps_its_entries(path: Path, monkeypat
     for _ in range(2):
         with closing(SqliteStore(path)) as store:
             assert list(store.entries()) == [entry_of(1)]
+    applied = [(number,) for number in range(1, len(more) + 1)]
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version FROM counterfoil_schema").fetchall() == [(1,), (2,)]
+        assert connection.execute("SELECT version FROM counterfoil_schema").fetchall() == applied
         assert connection.execute("SELECT count(*) FROM added").fetchone() == (0,)
 
 
@@ -241,7 +242,34 @@ def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.
         store.append([entry_of(1)])
 
 
-def test_the_first_migration_is_what_it_was_when_it_was_released(path: Path) -> None:
+def test_a_ledger_of_before_searches_were_counted_is_migrated_and_adds_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir(parents=True)
+    entry = entry_of(1)
+    with closing(sqlite3.connect(path)) as connection, monkeypatch.context() as before:
+        before.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:1])
+        before.setattr(sqlite_schema, "VERSION", 1)
+        migrate(connection, "the ledger")
+    newer = path.with_name("newer.db")
+    with closing(SqliteStore(newer)) as store:
+        store.append([entry])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("ATTACH ? AS newer", (str(newer),))
+        for table in ("entries", "totals"):
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+            connection.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM newer.{table}")
+    with closing(SqliteStore(path)) as store:
+        assert store.verify() == []
+        store.append([entry, entry_of(2)])
+        assert list(store.entries()) == [entry, entry_of(2)]
+        assert store.verify() == []
+        assert store.usage()[TotalKey()].search_units == 0
+
+
+def test_the_first_migration_is_what_it_was_when_it_was_released(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:1])
+    monkeypatch.setattr(sqlite_schema, "VERSION", 1)
     with closing(SqliteStore(path)), closing(sqlite3.connect(path)) as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(entries)")]
         totals = [row[1] for row in connection.execute("PRAGMA table_info(totals)")]

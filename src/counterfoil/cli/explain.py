@@ -132,13 +132,16 @@ def _part(part: Part, *, alone: bool) -> None:
         (
             step.bucket,
             tokens(step.tokens),
-            "?" if step.provenance is None else step.provenance.value,
+            step.provenance.value if step.provenance is not None else "?" if part.used is None else "on the bill",
             step.rate or "",
             step.amount or "",
             step.note or "",
         )
         for step in part.steps
     ]
+    if part.used is not None:
+        print_table(("used", "tokens"), [(name, tokens(count)) for name, count in part.used.items()], right=("tokens",))
+        print_line("The provider's bill is of other numbers:")
     heads = ("bucket", "tokens", "vouched", "$ per M", "$", "")
     print_table(heads, rows, right=("tokens", "$ per M", "$"))
     for bucket, count in part.excess.items():

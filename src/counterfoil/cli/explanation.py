@@ -43,7 +43,8 @@ class ReadCounter(msgspec.Struct, frozen=True):
 
 
 class CostStep(msgspec.Struct, frozen=True):
-    """One bucket. `rate` is US dollars per million tokens, `amount` US dollars; None where nobody can tell."""
+    """One bucket. `rate` is US dollars per million tokens (searches, images), `amount` US dollars; None where nobody
+    can tell."""
 
     bucket: str
     tokens: int
@@ -60,6 +61,9 @@ class Part(msgspec.Struct, frozen=True):
     kind: str
     waived: bool
     steps: tuple[CostStep, ...]
+    """What is billed."""
+    used: Mapping[Bucket, int] | None
+    """What was used, where the provider's bill is of something else."""
     excess: Mapping[Bucket, int]
     cost: str | None
     priced_by: PricedBy | None
@@ -180,19 +184,20 @@ def _counters(reading: Reading) -> list[ReadCounter]:
 
 def _part(line: Line, opening: Opening, table: PriceTable) -> Part:
     listed = price_of(opening, line.model, table)
-    cost = cost_of(line.usage.buckets, listed, waived=line.waived)
+    cost = cost_of(line.usage.priced, listed, waived=line.waived)
     same = line.cost is not None and cost.amount == line.cost and cost.priced_by == line.priced_by
     if not same and line.cost is not None and not line.waived:
-        cost = cost_of(line.usage.buckets, _charged(line))
+        cost = cost_of(line.usage.priced, _charged(line))
     steps = {str(step.bucket): step for step in cost.lines} if line.cost is not None else {}
     shown = []
-    for bucket, count in line.usage.buckets.items():
+    usage = line.usage
+    for bucket, count in usage.priced.items():
         step = steps.get(bucket)
         shown.append(
             CostStep(
                 bucket=bucket,
                 tokens=count,
-                provenance=line.usage.provenance.get(bucket),
+                provenance=usage.provenance.get(bucket) if usage.buckets.get(bucket) == count else None,
                 rate=None if step is None or step.rate is None else format_rate(step.rate),
                 amount=usd(step.amount) if step is not None else "0" if line.cost is not None else None,
                 note=None if step is None else step.note,
@@ -203,6 +208,7 @@ def _part(line: Line, opening: Opening, table: PriceTable) -> Part:
         kind=line.kind,
         waived=line.waived,
         steps=tuple(shown),
+        used=None if usage.billed is None else usage.buckets,
         excess=line.usage.excess,
         cost=usd(line.cost),
         priced_by=line.priced_by,

@@ -155,6 +155,8 @@ class MeterLine(msgspec.Struct, frozen=True):
     reasoning_tokens: int | None
     total_tokens: int | None
     provider_total: int | None
+    search_units: int | None
+    images: int | None
     provenance: Mapping[str, Provenance]
     exit: str
     discrepancies: tuple[Discrepancy, ...]

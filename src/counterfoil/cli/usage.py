@@ -25,6 +25,8 @@ EXAMPLES = """\
   counterfoil usage --by day --by model --json | jq .total.cost"""
 
 _BY = ("model", "provider", "key", "day")
+_UNITS = ("search_units", "images")
+"""Shown only where there are any."""
 
 
 class UsageRow(msgspec.Struct, frozen=True):
@@ -40,6 +42,8 @@ class UsageRow(msgspec.Struct, frozen=True):
     cache_write_tokens: int
     output_tokens: int
     reasoning_tokens: int
+    search_units: int
+    images: int
     total_tokens: int
     estimated_tokens: int
     estimated_share: float
@@ -105,10 +109,12 @@ def _row(key: TotalKey, total: Total) -> UsageRow:
 
 
 def _print(report: UsageReport) -> None:
-    heads = (*report.by, "attempts", "input", "cached", "output", "reasoning", "estimated", "unpriced", "cost $")
-    rows = [(*(_name(row, word) for word in report.by), *_cells(row)) for row in report.rows]
+    units = tuple(name for name in _UNITS if getattr(report.total, name))
+    counted = ("attempts", "input", "cached", "output", "reasoning", *(name.replace("_", " ") for name in units))
+    heads = (*report.by, *counted, "estimated", "unpriced", "cost $")
+    rows = [(*(_name(row, word) for word in report.by), *_cells(row, units)) for row in report.rows]
     if len(rows) > 1:
-        rows.append(("total", *[""] * (len(report.by) - 1), *_cells(report.total)))
+        rows.append(("total", *[""] * (len(report.by) - 1), *_cells(report.total, units)))
     print_table(heads, rows, right=heads[len(report.by) :])
     if report.total.unknown:
         print_note(f"{report.total.unknown} model runs have an input or output that nobody knows; it is in no sum.")
@@ -119,13 +125,14 @@ def _name(row: UsageRow, word: str) -> str:
     return name or "(no key)" if word == "key" else name or ""
 
 
-def _cells(row: UsageRow) -> tuple[str, ...]:
+def _cells(row: UsageRow, units: tuple[str, ...]) -> tuple[str, ...]:
     return (
         tokens(row.attempts),
         tokens(row.input_tokens),
         tokens(row.cache_read_tokens),
         tokens(row.output_tokens),
         tokens(row.reasoning_tokens),
+        *(tokens(getattr(row, name)) for name in units),
         f"{row.estimated_share:.1%}" if row.estimated_tokens else "0%",
         tokens(row.unpriced),
         row.cost,

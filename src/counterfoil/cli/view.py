@@ -17,12 +17,14 @@ __all__ = ["EntryView", "LineView", "settled_so_far", "view_of"]
 
 
 class LineView(msgspec.Struct, frozen=True):
-    """One model's part of an attempt. `buckets` are disjoint, `usage` the inclusive totals made of them."""
+    """One model's part of an attempt. `buckets` are disjoint, `usage` the inclusive totals made of them, `billed` what
+    is priced where the provider's bill is not of what was used."""
 
     model: str
     kind: str
     usage: UsageFigures
     buckets: Mapping[Bucket, int]
+    billed: Mapping[Bucket, int] | None
     provenance: Mapping[Bucket, Provenance]
     cost: str | None
     priced_by: PricedBy | None
@@ -137,6 +139,7 @@ def _line(line: Line) -> LineView:
         line.kind,
         figures(usage),
         usage.buckets,
+        usage.billed,
         usage.provenance,
         usd(line.cost),
         line.priced_by,

@@ -15,7 +15,7 @@ import msgspec
 
 from counterfoil.usage.reading import Reading
 from counterfoil.usage.settle import Convention, Delivered, Discrepancy, Finality
-from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Bucket, Provenance, Usage, total_of
+from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, UNIT_BUCKETS, Bucket, Provenance, Usage, total_of
 
 __all__ = ["OPEN", "Entry", "Exit", "Line", "Opening", "PricedBy", "Progress", "UsageFigures", "figures", "vouchers"]
 
@@ -167,6 +167,9 @@ class UsageFigures(msgspec.Struct, frozen=True):
     reasoning_tokens: int | None
     total_tokens: int | None
     provider_total: int | None = None
+    search_units: int | None = None
+    """Searches that are billed; no tokens, as images are none."""
+    images: int | None = None
 
 
 def figures(usage: Usage, provider_total: int | None = None) -> UsageFigures:
@@ -179,6 +182,8 @@ def figures(usage: Usage, provider_total: int | None = None) -> UsageFigures:
         usage.reasoning_tokens,
         usage.total_tokens,
         provider_total,
+        usage.buckets.get(Bucket.SEARCH_UNITS),
+        usage.buckets.get(Bucket.IMAGES),
     )
 
 
@@ -189,15 +194,21 @@ _FIGURE_BUCKETS: Final[Mapping[str, tuple[Bucket, ...]]] = {
     "output_tokens": OUTPUT_BUCKETS,
     "reasoning_tokens": (Bucket.REASONING,),
 }
+_FIGURE_UNITS: Final[Mapping[str, Bucket]] = {bucket.value: bucket for bucket in UNIT_BUCKETS}
 
 
 def vouchers(usage: Usage) -> dict[str, Provenance]:
-    """Who vouches for each shown figure; an inclusive total whose own bucket is absent is UNKNOWN."""
+    """Who vouches for each shown figure; an inclusive total whose own bucket is absent is UNKNOWN.
+
+    Units that are no tokens are named only where they are billed.
+    """
     known = {
         "input_tokens": Bucket.INPUT in usage.buckets,
         "output_tokens": Bucket.OUTPUT in usage.buckets,
     }
-    return {
+    said = {
         name: usage.vouched(buckets) if known.get(name, True) else Provenance.UNKNOWN
         for name, buckets in _FIGURE_BUCKETS.items()
     }
+    units = {name: usage.vouched((bucket,)) for name, bucket in _FIGURE_UNITS.items() if bucket in usage.buckets}
+    return {**said, **units}

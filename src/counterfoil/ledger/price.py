@@ -6,7 +6,8 @@ Rule 2: no known price means unpriced, never 0. So does a count nobody knows, un
 Rule 3: pricing cannot fail. Whatever is wrong with the input, the answer is an unpriced `Cost` that says why.
 Rule 4: a price comes with its source and date, and every departure from a rate of its own is said in the line.
 
-Only tokens are priced. Charges per request, search, page or second of audio are left out; `Price.excluded` names those
+Priced are tokens, and the other units a bucket counts: searches and images. A price for 1,000 searches is written as
+that for a million. Charges per request, web search, page or second of audio are left out; `Price.excluded` names those
 the source lists, and a fee on every request is also a note on the cost.
 """
 
@@ -22,7 +23,7 @@ from typing import Final
 import msgspec
 
 from counterfoil.ledger.entry import PricedBy
-from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Bucket
+from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, UNIT_BUCKETS, Bucket
 
 __all__ = [
     "PICODOLLARS_PER_DOLLAR",
@@ -67,6 +68,7 @@ _FALLBACKS: Final[Mapping[Bucket, tuple[tuple[Bucket, bool], ...]]] = {
     Bucket.REASONING: ((Bucket.OUTPUT, True),),
     Bucket.OUTPUT_AUDIO: ((Bucket.OUTPUT, False),),
     Bucket.OUTPUT_IMAGE: ((Bucket.OUTPUT, False),),
+    **dict.fromkeys(UNIT_BUCKETS, ()),
 }
 _SIDES: Final = ((Bucket.INPUT, INPUT_BUCKETS), (Bucket.OUTPUT, OUTPUT_BUCKETS))
 _INPUT_SIDE: Final = frozenset(INPUT_BUCKETS)
@@ -74,7 +76,7 @@ _INPUT_SIDE: Final = frozenset(INPUT_BUCKETS)
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Picodollars per million tokens of one bucket.
+    """Picodollars per million tokens (or searches, or images) of one bucket.
 
     `steps` are `(above, rate)`, ascending: when the inclusive input of the request is more than `above` tokens, `rate`
     is for every token of it, not only for those beyond (the law of Google's, Anthropic's and OpenAI's long-context
@@ -139,7 +141,7 @@ class Price:
 
 
 class CostLine(msgspec.Struct, frozen=True, gc=False):
-    """One bucket of a cost.
+    """One bucket of a cost. `tokens` are searches or images in a bucket of those.
 
     `rate` is in picodollars per million tokens, `amount` in picodollars; None is unknown. Lines add up to the cost's
     amount exactly: where a product is not whole, the remainder is carried into the next line, so that a line can be one
@@ -162,15 +164,14 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 def free_price(provider: str, model: str, *, date: str = "", source: str = "local") -> Price:
-    """A price of 0 for every token: a model on one's own machine."""
-    nothing = Rate(0)
-    return Price(provider, model, {Bucket.INPUT: nothing, Bucket.OUTPUT: nothing}, date, source)
+    """A price of 0 for everything: a model on one's own machine."""
+    return Price(provider, model, dict.fromkeys((Bucket.INPUT, Bucket.OUTPUT, *UNIT_BUCKETS), Rate(0)), date, source)
 
 
 def own_price(
     provider: str, model: str, rates: Mapping[str, str | int | float], *, date: str, source: str = "configuration"
 ) -> Price:
-    """The price a deployment's own configuration states, in dollars per million tokens by bucket.
+    """The price a deployment's own configuration states, in dollars per million tokens (searches, images) by bucket.
 
     A float stands for its shortest decimal writing, which is what the operator wrote. Raises ValueError naming the
     bucket that is unknown or the rate that is not one.
@@ -186,9 +187,9 @@ def own_price(
 
 
 def cost_of(usage: Mapping[Bucket, int], price: Price | None, *, waived: bool = False) -> Cost:
-    """What disjoint buckets of tokens cost.
+    """What disjoint buckets cost.
 
-    `usage` is `Usage.buckets`. Unpriced when there is no price, when a side of the usage that costs something is
+    `usage` is `Usage.priced`. Unpriced when there is no price, when a side of the usage that costs something is
     unknown (its own bucket, `INPUT` or `OUTPUT`, is absent), when tokens have no rate, or when a count is malformed.
     `waived` tokens cost 0 whatever their price. Never raises.
     """

@@ -23,7 +23,7 @@ def price_lines(opening: Opening, lines: tuple[SettledLine, ...], table: PriceTa
 
 def _priced(opening: Opening, line: SettledLine, table: PriceTable) -> Line:
     model = line.model or opening.model
-    cost = cost_of(line.usage.buckets, price_of(opening, model, table), waived=line.waived)
+    cost = cost_of(line.usage.priced, price_of(opening, model, table), waived=line.waived)
     rates = {charge.bucket: charge.rate for charge in cost.lines if charge.rate is not None}
     return Line(model, line.kind, line.usage, cost.amount, cost.priced_by, line.waived, rates)
 

@@ -36,7 +36,8 @@ _DIRECTIONS: Final = {
     **dict.fromkeys((Bucket.OUTPUT, Bucket.OUTPUT_AUDIO, Bucket.OUTPUT_IMAGE), "output"),
     Bucket.REASONING: "reasoning",
 }
-"""Buckets are disjoint, so directions are: `input` is what no cache gave, `output` what was not reasoning."""
+"""Buckets are disjoint, so directions are: `input` is what no cache gave, `output` what was not reasoning. A bucket
+that is not here counts no tokens."""
 
 
 class Counter:
@@ -124,6 +125,11 @@ class Metrics:
             "Tokens in disjoint directions, by who vouches for them.",
             ("provider", "model", "direction", "provenance"),
         )
+        self.units = Counter(
+            "counterfoil_units_total",
+            "Units that are billed and are no tokens (searches, images), by who vouches for them.",
+            ("provider", "model", "unit", "provenance"),
+        )
         self.cost = Counter("counterfoil_cost_usd_total", "Cost of priced attempts.", ("provider", "model"), unit=_PICO)
         self.unpriced = Counter(
             "counterfoil_unpriced_attempts_total", "Attempts in which a model ran whose cost is not known."
@@ -156,7 +162,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """Everything, as Prometheus reads it."""
-        families = (self.requests, self.attempts, self.tokens, self.cost, self.unpriced, self.first_byte, *self._gauges)
+        counts = (self.requests, self.attempts, self.tokens, self.units, self.cost, self.unpriced)
+        families = (*counts, self.first_byte, *self._gauges)
         return "".join(f"{line}\n" for family in families for line in family.text()).encode()
 
     def know(self, names: Iterable[str]) -> None:
@@ -172,9 +179,13 @@ class Metrics:
         for line in entry.lines:
             if line.waived:
                 continue
-            for bucket, tokens in line.usage.buckets.items():
-                voucher = line.usage.provenance.get(bucket, Provenance.REPORTED)
-                self.tokens.add(tokens, provider, model, _DIRECTIONS[bucket], voucher.value)
+            for bucket, count in line.usage.buckets.items():
+                voucher = line.usage.provenance.get(bucket, Provenance.REPORTED).value
+                direction = _DIRECTIONS.get(bucket)
+                if direction is None:
+                    self.units.add(count, provider, model, bucket.value, voucher)
+                else:
+                    self.tokens.add(count, provider, model, direction, voucher)
         cost = entry.cost
         if cost is None:
             self.unpriced.add(1)

@@ -15,7 +15,7 @@ import msgspec
 
 from counterfoil.ledger.entry import Entry, Exit, Line
 from counterfoil.ledger.store import EntryStore
-from counterfoil.usage.usage import OUTPUT_BUCKETS, Bucket, Provenance, Usage
+from counterfoil.usage.usage import OUTPUT_BUCKETS, UNIT_BUCKETS, Bucket, Provenance, Usage
 
 __all__ = [
     "ALL",
@@ -84,6 +84,9 @@ class Total(msgspec.Struct, frozen=True):
     cache_write_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    search_units: int = 0
+    """Searches, which are no tokens."""
+    images: int = 0
     estimated_tokens: int = 0
     """How many of the input and output tokens are estimates."""
     unknown: int = 0
@@ -109,8 +112,9 @@ class Difference(msgspec.Struct, frozen=True):
     recomputed: Total
 
 
-Figures = tuple[int | None, int | None, int | None, int | None, int | None]
-"""Input, cache read, cache write, output, reasoning: inclusive, as `Usage`'s properties of these names."""
+Figures = tuple[int | None, int | None, int | None, int | None, int | None, int | None, int | None]
+"""Input, cache read, cache write, output, reasoning: inclusive, as `Usage`'s properties of these names. Then the
+billed units that are no tokens: searches, images."""
 
 
 class LedgerStore(EntryStore, Protocol):
@@ -160,7 +164,11 @@ def shown_figures(usage: Usage) -> Figures:
     written: int | None = None
     reasoned: int | None = None
     excess = usage.excess
+    units = {}
     for bucket, tokens in usage.buckets.items():
+        if bucket in _UNITS:
+            units[bucket] = tokens
+            continue
         if bucket in _OUTPUT:
             made += tokens
             if bucket == Bucket.REASONING:
@@ -177,6 +185,8 @@ def shown_figures(usage: Usage) -> Figures:
         written,
         made if Bucket.OUTPUT in usage.buckets else None,
         reasoned,
+        units.get(Bucket.SEARCH_UNITS),
+        units.get(Bucket.IMAGES),
     )
 
 
@@ -240,6 +250,7 @@ def compare_totals(stored: Mapping[TotalKey, Total], recomputed: Mapping[TotalKe
 
 _NONE: Final = Total()
 _OUTPUT: Final = frozenset(OUTPUT_BUCKETS)
+_UNITS: Final = frozenset(UNIT_BUCKETS)
 _READS: Final = frozenset({Bucket.CACHE_READ, Bucket.CACHE_READ_AUDIO})
 _WRITES: Final = frozenset({Bucket.CACHE_WRITE, Bucket.CACHE_WRITE_5M, Bucket.CACHE_WRITE_1H})
 
@@ -256,11 +267,11 @@ def _add_line(figures: list[int], line: Line) -> None:
     for place, value in enumerate(shown, 1):
         figures[place] += value or 0
     if Provenance.ESTIMATED in usage.provenance.values():
-        figures[6] += sum(
+        figures[8] += sum(
             usage.buckets.get(bucket, 0)
             for bucket, voucher in usage.provenance.items()
-            if voucher is Provenance.ESTIMATED
+            if voucher is Provenance.ESTIMATED and bucket not in _UNITS
         )
-    figures[7] += shown[0] is None or shown[3] is None
-    figures[8] += line.cost is None
-    figures[9] += line.cost or 0
+    figures[9] += shown[0] is None or shown[3] is None
+    figures[10] += line.cost is None
+    figures[11] += line.cost or 0

@@ -45,11 +45,17 @@ _DAY: Final = 86400
 _PAGE: Final = 500
 _BUSY_MS: Final = 5000
 _WAL_KEPT_BYTES: Final = 64 << 20
-_ENTRY_COLUMNS: Final = 21
+_ENTRY_COLUMNS: Final = (
+    *("attempt", "exchange", "opened", "closed", "route", "provider", "model", "key", "user", "exit", "status"),
+    *("finality", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"),
+    *("search_units", "images", "provider_total", "cost_picodollars", "estimated", "entry"),
+)
 _TOTAL_COLUMNS: Final = (*DIMENSIONS, *(name for name in FIGURES if name != "cost"), "cost_dollars", "cost_picodollars")
 
 # The texts below are put together from names written here and in `projection`, never from values.
-_INSERT_ENTRY: Final = f"INSERT INTO entries VALUES ({', '.join('?' * _ENTRY_COLUMNS)})"  # noqa: S608
+_INSERT_ENTRY: Final = (
+    f"INSERT INTO entries ({', '.join(_ENTRY_COLUMNS)}) VALUES ({', '.join('?' * len(_ENTRY_COLUMNS))})"  # noqa: S608
+)
 _PRESENT: Final = "SELECT attempt FROM entries WHERE attempt IN (SELECT value FROM json_each(?))"
 _TOTALS: Final = f"SELECT {', '.join(_TOTAL_COLUMNS)} FROM totals"  # noqa: S608
 _ONE_TOTAL: Final = f"{_TOTALS} WHERE day = ? AND key = ? AND provider = ? AND model = ?"
@@ -200,7 +206,7 @@ class SqliteStore(SqliteReader):
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:
-    """In the order of the columns of `entries`."""
+    """In the order of `_ENTRY_COLUMNS`."""
     opening, lines = entry.opening, entry.lines
     usage = lines[0].usage if len(lines) == 1 and not lines[0].waived else entry.usage
     return (

@@ -64,6 +64,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         ) WITHOUT ROWID""",
         "CREATE TABLE durable (id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL)",
     ),
+    (
+        # Units that are billed and are no tokens.
+        "ALTER TABLE entries ADD COLUMN search_units INTEGER",
+        "ALTER TABLE entries ADD COLUMN images INTEGER",
+        "ALTER TABLE totals ADD COLUMN search_units INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE totals ADD COLUMN images INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -49,7 +49,7 @@ WHOLE_REPLY: Final = -1
 
 
 class Counter(StrEnum):
-    """A number a provider reports, before any convention is applied. Units: tokens."""
+    """A number a provider reports, before any convention is applied. Units: tokens, but for the last of them."""
 
     INPUT = "input"
     CACHE_READ = "cache_read"
@@ -65,6 +65,13 @@ class Counter(StrEnum):
     OUTPUT_AUDIO = "output_audio"
     OUTPUT_IMAGE = "output_image"
     TOTAL = "total"
+    BILLED_INPUT = "billed_input"
+    """Input tokens on the bill, where the provider says that they are others than the model read (Cohere)."""
+    BILLED_OUTPUT = "billed_output"
+    SEARCH_UNITS = "search_units"
+    """Searches on the bill: Cohere's rerank bills these and no tokens. https://docs.cohere.com/reference/rerank"""
+    IMAGES = "images"
+    """Images on the bill, by the piece. https://docs.cohere.com/reference/embed"""
 
 
 class ReportLine(msgspec.Struct, frozen=True):

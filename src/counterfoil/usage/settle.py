@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from counterfoil.usage.reading import WHOLE_REPLY, Counter, Observation, Reading, ReportLine
-from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Bucket, Provenance, Usage, total_of
+from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, UNIT_BUCKETS, Bucket, Provenance, Usage, total_of
 
 __all__ = [
     "Convention",
@@ -40,7 +40,13 @@ _WRITE_LIFETIMES: Final = (Counter.CACHE_WRITE_5M, Counter.CACHE_WRITE_1H)
 # An enum called with a value searches for its member each time; these are looked up for every reply.
 _BUCKETS: Final = {Counter(bucket.value): bucket for bucket in Bucket}
 _COUNTERS: Final = {bucket: counter for counter, bucket in _BUCKETS.items()}
-_ONCE_PER_REPLY: Final = frozenset({Counter.INPUT, *_INPUT_PARTS, *_WRITE_LIFETIMES})
+_UNITS: Final = tuple((Counter(bucket.value), bucket) for bucket in UNIT_BUCKETS)
+_BILLS: Final = ((Bucket.INPUT, Counter.BILLED_INPUT), (Bucket.OUTPUT, Counter.BILLED_OUTPUT))
+_SIDES: Final[Mapping[Bucket, Bucket]] = {
+    **dict.fromkeys(INPUT_BUCKETS, Bucket.INPUT),
+    **dict.fromkeys(OUTPUT_BUCKETS, Bucket.OUTPUT),
+}
+_ONCE_PER_REPLY: Final = frozenset({Counter.INPUT, *_INPUT_PARTS, *_WRITE_LIFETIMES, Counter.BILLED_INPUT})
 """Counters that every choice repeats: n choices share one prompt."""
 
 
@@ -171,7 +177,7 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
         _check_lines(lines, top, found)
     else:
         lines = (SettledLine(top),)
-    lower_bound = False
+    lower_bound, added = False, 0
     if delivered is not None:
         if counts.get(Counter.OUTPUT) == 0 and delivered.output + delivered.reasoning > 0:
             found.append(Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, delivered.output))
@@ -183,6 +189,7 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
         filled = _estimated(lines[-1].usage, delivered, added, measured=measured)
         lower_bound = delivered.hidden and filled.provenance.get(Bucket.OUTPUT) is Provenance.ESTIMATED
         lines = (*lines[:-1], msgspec.structs.replace(lines[-1], usage=filled))
+    lines = _billed(lines, [line.counts for line in reading.lines] or [counts], added)
     return Settlement(lines, _finality(reading, ended), tuple(found), reading.value(Counter.TOTAL), lower_bound)
 
 
@@ -263,6 +270,7 @@ def _usage(
     _divide(known, Counter.INPUT, _INPUT_PARTS, convention.input_includes, buckets, excess, found)
     _divide(known, Counter.OUTPUT, _OUTPUT_PARTS, convention.output_includes, buckets, excess, found)
     _split_writes(known, stale, buckets, found)
+    buckets.update((bucket, known[unit]) for unit, bucket in _UNITS if unit in known)
     provenance = {
         bucket: Provenance.DERIVED if _COUNTERS[bucket] in derived and voucher is Provenance.REPORTED else voucher
         for bucket in buckets
@@ -345,6 +353,26 @@ def _split_writes(
     for child, value in lifetimes.items():
         buckets[_BUCKETS[child]] = value
     buckets[Bucket.CACHE_WRITE] = written - sum(lifetimes.values())
+
+
+def _billed(
+    lines: tuple[SettledLine, ...], said: Iterable[Mapping[Counter, int | None]], added: int
+) -> tuple[SettledLine, ...]:
+    """The lines with the bill of each, where its counters state one; a side that is not in it is billed as used.
+
+    `added`: the estimate of output that came after the last report, in the last line. It will be on the bill, too.
+    """
+    found = []
+    for number, (line, counts) in enumerate(zip(lines, said, strict=True), 1):
+        stated = {side: value for side, counter in _BILLS if (value := counts.get(counter)) is not None}
+        if stated:
+            if Bucket.OUTPUT in stated and number == len(lines):
+                stated[Bucket.OUTPUT] += added
+            rest = {bucket: n for bucket, n in line.usage.buckets.items() if _SIDES.get(bucket) not in stated}
+            usage = msgspec.structs.replace(line.usage, billed={**stated, **rest})
+            line = msgspec.structs.replace(line, usage=usage)
+        found.append(line)
+    return tuple(found)
 
 
 def _estimated(usage: Usage, delivered: Delivered, added: int, *, measured: bool) -> Usage:

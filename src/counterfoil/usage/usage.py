@@ -3,6 +3,7 @@
 Rule 1: buckets never overlap, so a cost is a dot product and different attempts simply add.
 Rule 2: unknown is not zero. A bucket nobody vouched for is absent; adding an unknown total gives an unknown total.
 Rule 3: every bucket says who vouches for it, and a sum is vouched for by its weakest part.
+Rule 4: what is billed is what was used, unless the provider says otherwise. Then both are kept, and the bill is priced.
 """
 
 from __future__ import annotations
@@ -13,11 +14,21 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["INPUT_BUCKETS", "NOTHING", "OUTPUT_BUCKETS", "Bucket", "Provenance", "Usage", "total_of", "weakest"]
+__all__ = [
+    "INPUT_BUCKETS",
+    "NOTHING",
+    "OUTPUT_BUCKETS",
+    "UNIT_BUCKETS",
+    "Bucket",
+    "Provenance",
+    "Usage",
+    "total_of",
+    "weakest",
+]
 
 
 class Bucket(StrEnum):
-    """One kind of token, disjoint from all others."""
+    """One kind of token, or of another unit that is billed, disjoint from all others."""
 
     INPUT = "input"
     """Input that is none of the kinds below."""
@@ -35,10 +46,16 @@ class Bucket(StrEnum):
     REASONING = "reasoning"
     OUTPUT_AUDIO = "output_audio"
     OUTPUT_IMAGE = "output_image"
+    SEARCH_UNITS = "search_units"
+    """Searches, not tokens."""
+    IMAGES = "images"
+    """Images billed by the piece, not tokens."""
 
 
 OUTPUT_BUCKETS: Final = (Bucket.OUTPUT, Bucket.REASONING, Bucket.OUTPUT_AUDIO, Bucket.OUTPUT_IMAGE)
-INPUT_BUCKETS: Final = tuple(bucket for bucket in Bucket if bucket not in OUTPUT_BUCKETS)
+UNIT_BUCKETS: Final = (Bucket.SEARCH_UNITS, Bucket.IMAGES)
+"""What is billed and is no token. It is in no total of tokens."""
+INPUT_BUCKETS: Final = tuple(bucket for bucket in Bucket if bucket not in (*OUTPUT_BUCKETS, *UNIT_BUCKETS))
 _CACHE_READS: Final = (Bucket.CACHE_READ, Bucket.CACHE_READ_AUDIO)
 _CACHE_WRITES: Final = (Bucket.CACHE_WRITE, Bucket.CACHE_WRITE_5M, Bucket.CACHE_WRITE_1H)
 _SIDES: Final = (Bucket.INPUT, Bucket.OUTPUT)
@@ -78,18 +95,15 @@ class Usage(msgspec.Struct, frozen=True):
     provenance: Mapping[Bucket, Provenance] = {}
     excess: Mapping[Bucket, int] = {}
     """Tokens of a part beyond its whole (Azure's grok says cached 163 of a prompt of 7). Shown, never billed."""
+    billed: Mapping[Bucket, int] | None = None
+    """What is priced, where the provider's bill is not of what the model read and wrote (Cohere's `billed_units`).
+    None: what was used is what is billed."""
 
     def __add__(self, other: Usage) -> Usage:
         """The usage of both. Commutative and associative; `NOTHING` is the identity."""
-        buckets: dict[Bucket, int] = {}
+        buckets = _added(self.buckets, other.buckets)
         provenance: dict[Bucket, Provenance] = {}
-        for bucket in Bucket:
-            mine, theirs = self.buckets.get(bucket), other.buckets.get(bucket)
-            if mine is None and theirs is None:
-                continue
-            if bucket in _SIDES and (mine is None or theirs is None):
-                continue
-            buckets[bucket] = (mine or 0) + (theirs or 0)
+        for bucket in buckets:
             vouchers = [side.provenance[bucket] for side in (self, other) if bucket in side.provenance]
             if vouchers:
                 provenance[bucket] = weakest(vouchers)
@@ -98,7 +112,13 @@ class Usage(msgspec.Struct, frozen=True):
             for bucket in Bucket
             if bucket in self.excess or bucket in other.excess
         }
-        return Usage(buckets, provenance, excess)
+        apart = self.billed is not None or other.billed is not None
+        return Usage(buckets, provenance, excess, _added(self.priced, other.priced) if apart else None)
+
+    @property
+    def priced(self) -> Mapping[Bucket, int]:
+        """What a cost is made of: the bill where the provider states one, else the buckets."""
+        return self.buckets if self.billed is None else self.billed
 
     @property
     def input_tokens(self) -> int | None:
@@ -155,6 +175,17 @@ class Usage(msgspec.Struct, frozen=True):
         if not present:
             return None
         return sum(self.buckets[bucket] + self.excess.get(bucket, 0) for bucket in present)
+
+
+def _added(mine: Mapping[Bucket, int], theirs: Mapping[Bucket, int]) -> dict[Bucket, int]:
+    """Bucket by bucket. A side that is unknown to one of them is unknown to both."""
+    buckets: dict[Bucket, int] = {}
+    for bucket in Bucket:
+        one, other = mine.get(bucket), theirs.get(bucket)
+        if (one is None and other is None) or (bucket in _SIDES and (one is None or other is None)):
+            continue
+        buckets[bucket] = (one or 0) + (other or 0)
+    return buckets
 
 
 NOTHING: Final = Usage({Bucket.INPUT: 0, Bucket.OUTPUT: 0})
