@@ -57,8 +57,12 @@ class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """With n > 1 each choice has its own usage report, and a whole reply reports one choice (llama.cpp, WIRE.md 4)."""
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     """The name the provider knows for the output bound when we have to write it ourselves."""
+    dimensions_field: Literal["dimensions", "output_dimension"] = "dimensions"
+    """The name the provider knows for the length of a vector (embeddings)."""
     default_max_tokens: int | None = None
     """The output bound written when the client gave none and the dialect demands one (Anthropic)."""
+    signed_calls: bool = False
+    """The model refuses a history in which its own proof is missing from tool calls (Gemini 3)."""
     unsupported: frozenset[str] = frozenset()
     """Request fields of its dialect that the provider refuses."""
 
