@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from counterfoil.dialects.anthropic_messages import ANTHROPIC_COUNT, ANTHROPIC_MESSAGES
 from counterfoil.dialects.dialect import ClientDialect, Dialect
+from counterfoil.dialects.gemini import GEMINI
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from counterfoil.dialects.openai_responses import OPENAI_RESPONSES, OPENAI_RESPONSES_COUNT
@@ -24,6 +25,7 @@ DIALECTS: Final[Mapping[str, Dialect[Any]]] = MappingProxyType(
             ANTHROPIC_MESSAGES,
             ANTHROPIC_COUNT,
             OPENAI_EMBEDDINGS,
+            GEMINI,
         )
     }
 )

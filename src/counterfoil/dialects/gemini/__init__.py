@@ -1,0 +1,35 @@
+"""Gemini's own wire: `models/M:generateContent` of the Gemini API and of Vertex, and what stands beside it there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from counterfoil.core.operation import ChatRequest
+from counterfoil.dialects.dialect import Dialect
+from counterfoil.dialects.gemini.failure import read_failure
+from counterfoil.dialects.gemini.path import method_path
+from counterfoil.dialects.gemini.reply import GeminiDecoder
+from counterfoil.dialects.gemini.request_write import write_request
+from counterfoil.dialects.gemini.turns import DIALECT
+from counterfoil.dialects.gemini.usage import CONVENTION
+from counterfoil.framing.json_array import EventsOrArrayFraming
+
+__all__ = ["GEMINI"]
+
+
+def _path(model: str, streamed: bool) -> str:
+    return method_path(model, "streamGenerateContent?alt=sse" if streamed else "generateContent")
+
+
+GEMINI: Final = Dialect[ChatRequest](
+    name=DIALECT,
+    convention=CONVENTION,
+    framing=EventsOrArrayFraming,
+    path=_path,
+    content_type="text/event-stream",
+    streams_json=True,
+    write_request=write_request,
+    decoder=GeminiDecoder,
+    read_failure=read_failure,
+)
+"""Chats: https://ai.google.dev/api/generate-content"""

@@ -1,0 +1,211 @@
+"""Gemini's `usageMetadata`, both ways.
+
+Rule 1: `promptTokenCount` includes the cache and excludes what tools put into the prompt; `candidatesTokenCount`
+excludes thoughts; the total is prompt + tool use + candidates + thoughts (WIRE 1: 756 of 756, Vertex 254 of 254).
+Rule 2: a stream says it again in every frame, and it may fall: the last word stands, counter by counter. A total that
+comes without candidates in the middle of a reply is the prompt's, not the reply's, and is not heard.
+Rule 3: details by modality are parts of their count. What of them does not fit is cut to what is left: a detail is
+never worth a disagreement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from counterfoil.dialects.dialect import FinalUsage
+from counterfoil.dialects.gemini.schema import UNREADABLE, encode, fields_of
+from counterfoil.usage.reading import Counter, Report
+from counterfoil.usage.settle import Convention
+from counterfoil.usage.usage import Bucket, Usage
+
+__all__ = ["CONVENTION", "ESTIMATED", "modality_counts", "read_report", "write_usage"]
+
+CONVENTION: Final = Convention(
+    input_includes=frozenset({Counter.CACHE_READ, Counter.CACHE_READ_AUDIO, Counter.INPUT_AUDIO, Counter.INPUT_IMAGE}),
+    output_includes=frozenset({Counter.OUTPUT_AUDIO, Counter.OUTPUT_IMAGE}),
+    total_is=frozenset({Counter.INPUT, Counter.TOOL_INPUT, Counter.OUTPUT, Counter.REASONING}),
+)
+"""Thoughts beside the candidates, tool use beside the prompt, the cache inside it (WIRE 1)."""
+
+ESTIMATED: Final = "estimated"
+"""Our mark inside a usage object whose numbers are partly a guess (DESIGN 4.1.6). It is written, and read again."""
+
+_PLACES: Final[Mapping[Counter, str]] = {
+    Counter.INPUT: "promptTokenCount",
+    Counter.CACHE_READ: "cachedContentTokenCount",
+    Counter.TOOL_INPUT: "toolUsePromptTokenCount",
+    Counter.OUTPUT: "candidatesTokenCount",
+    Counter.REASONING: "thoughtsTokenCount",
+    Counter.TOTAL: "totalTokenCount",
+}
+_IMAGE: Final = frozenset({"IMAGE", 2})
+_AUDIO: Final = frozenset({"AUDIO", 4})
+"""The word, and its number in protobuf's enum: https://ai.google.dev/api/generate-content#Modality"""
+
+
+def read_report(raw: bytes | msgspec.Raw, *, last: bool = True) -> Report | None:
+    """One `usageMetadata`; None when it is no object or holds no count (Vertex: `{"trafficType": "ON_DEMAND"}`).
+
+    `last`: the frame ends the reply, or a choice of it. Never raises.
+    """
+    word = bytes(raw)
+    try:
+        said = msgspec.json.decode(word)
+    except UNREADABLE:
+        return None
+    if not isinstance(said, dict):
+        return None
+    counts: dict[Counter, int | None] = {
+        counter: _count(said[name]) for counter, name in _PLACES.items() if name in said
+    }
+    if not last and counts.get(Counter.OUTPUT) is None:
+        counts.pop(Counter.TOTAL, None)
+    _split_input(counts, said)
+    _split_output(counts, said)
+    return Report(counts, estimated=said.get(ESTIMATED) is True, raw=word) if counts else None
+
+
+def modality_counts(details: object) -> Mapping[str, int]:
+    """Tokens of the modalities that have counters of their own ("image", "audio"), of a `...TokensDetails` list."""
+    found: dict[str, int] = {}
+    for entry in details if isinstance(details, list) else ():
+        if not isinstance(entry, dict):
+            continue
+        modality, count = entry.get("modality"), _count(entry.get("tokenCount"))
+        name = _modality(modality)
+        if name is not None and count is not None and count > 0:
+            found[name] = found.get(name, 0) + count
+    return found
+
+
+def _modality(said: object) -> str | None:
+    if not isinstance(said, str | int):
+        return None
+    return "image" if said in _IMAGE else "audio" if said in _AUDIO else None
+
+
+def _split_input(counts: dict[Counter, int | None], said: Mapping[str, Any]) -> None:
+    """The audio and the images of the prompt. Both counts include what was cached of them; our counters do not."""
+    whole, cached = counts.get(Counter.INPUT), counts.get(Counter.CACHE_READ)
+    cache = modality_counts(said.get("cacheTokensDetails"))
+    if cached is not None:
+        audio = min(cache.get("audio", 0), cached)
+        if audio:
+            counts[Counter.CACHE_READ] = cached - audio
+            counts[Counter.CACHE_READ_AUDIO] = audio
+    if whole is None:
+        return
+    left = whole - (cached or 0)
+    prompt = modality_counts(said.get("promptTokensDetails"))
+    for name, counter in (("audio", Counter.INPUT_AUDIO), ("image", Counter.INPUT_IMAGE)):
+        if name in prompt:
+            counts[counter] = max(0, min(prompt[name] - cache.get(name, 0), left))
+            left -= counts[counter] or 0
+
+
+def _split_output(counts: dict[Counter, int | None], said: Mapping[str, Any]) -> None:
+    left = counts.get(Counter.OUTPUT)
+    if left is None:
+        return
+    made = modality_counts(said.get("candidatesTokensDetails"))
+    for name, counter in (("audio", Counter.OUTPUT_AUDIO), ("image", Counter.OUTPUT_IMAGE)):
+        if name in made:
+            counts[counter] = min(made[name], left)
+            left -= counts[counter] or 0
+
+
+def _count(value: object) -> int | None:
+    """A whole number, or None for null and anything else. Whether it can be a count of tokens, `Reading` says."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
+def write_usage(final: FinalUsage) -> bytes:
+    """The client's `usageMetadata`, from what is settled; `{}` when nobody knows anything.
+
+    The provider's own object of this dialect lends its order and the keys we do not know. Where its details of a
+    count no longer add up to what is told, they are left out.
+    """
+    usage = final.usage
+    if usage is None:
+        return b"{}"
+    fields = _own(final.provider_raw)
+    told = {name: count for name, count in _told(usage).items() if count is not None}
+    for name, count in told.items():
+        if _word(fields.get(name)) != count:
+            fields[name] = msgspec.Raw(b"%d" % count)
+    for name in _COUNTS:
+        if name in fields and name not in told and _word(fields[name]) is not None:
+            del fields[name]
+    for details, name in _DETAILS.items():
+        if details in fields and _sum(fields[details]) != told.get(name) and not _partial(fields[details], name, told):
+            del fields[details]
+    if final.estimated:
+        fields[ESTIMATED] = msgspec.Raw(b"true")
+    return encode(fields)
+
+
+_COUNTS: Final = tuple(_PLACES.values())
+_DETAILS: Final[Mapping[str, str]] = {
+    "promptTokensDetails": "promptTokenCount",
+    "cacheTokensDetails": "cachedContentTokenCount",
+    "candidatesTokensDetails": "candidatesTokenCount",
+    "toolUsePromptTokensDetails": "toolUsePromptTokenCount",
+}
+
+
+def _own(raw: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        fields = fields_of(raw)
+    except UNREADABLE:
+        return {}
+    return fields if any(name in fields for name in (*_COUNTS, "trafficType")) else {}
+
+
+def _told(usage: Usage) -> dict[str, int | None]:
+    """The counts by their names here, in the order Google writes them."""
+    tools = usage.buckets.get(Bucket.TOOL_INPUT)
+    thoughts = usage.reasoning_tokens
+    return {
+        "promptTokenCount": _less(usage.input_tokens, tools),
+        "candidatesTokenCount": _less(usage.output_tokens, usage.buckets.get(Bucket.REASONING)),
+        "totalTokenCount": usage.total_tokens,
+        "cachedContentTokenCount": usage.cache_read_tokens,
+        "toolUsePromptTokenCount": tools,
+        "thoughtsTokenCount": thoughts,
+    }
+
+
+def _less(whole: int | None, part: int | None) -> int | None:
+    return None if whole is None else whole - (part or 0)
+
+
+def _word(raw: msgspec.Raw | None) -> int | None:
+    try:
+        return None if raw is None else _count(msgspec.json.decode(raw))
+    except UNREADABLE:
+        return None
+
+
+def _sum(raw: msgspec.Raw) -> int | None:
+    """What the details add up to; None when that cannot be said."""
+    try:
+        entries = msgspec.json.decode(raw)
+    except UNREADABLE:
+        return None
+    return _added(entries) if isinstance(entries, list) else None
+
+
+def _added(entries: Iterable[object]) -> int | None:
+    counts = [_count(entry.get("tokenCount", 0)) if isinstance(entry, dict) else None for entry in entries]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _partial(raw: msgspec.Raw, name: str, told: Mapping[str, int]) -> bool:
+    """Details that never added up to all of it, and need not (WIRE 1: 3 prompts with code execution)."""
+    added = _sum(raw)
+    return added is not None and name in told and added <= told[name]
