@@ -4,41 +4,56 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
+from collections.abc import Iterator
+from typing import Final, Literal
 
 import msgspec
 
 from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.output import print_json, print_line, print_table
+from counterfoil.dialects.registry import DIALECTS
 from counterfoil.driver.deployment import load_table, secret_variable
+from counterfoil.driver.written import nearest
+from counterfoil.providers.facts import FaceFacts, ProviderFacts, facts_of
 from counterfoil.providers.provider import EMBEDDED, Provider
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "ProviderView", "arrange", "run"]
 
 DESCRIPTION = """\
-Every provider Counterfoil knows: its dialect, where it is, where its secret
-comes from and whether one is set here (never the secret itself), and which
-recordings prove how it counts. Any other server with an OpenAI-compatible
-interface works too: write its base_url in the configuration."""
+Every provider Counterfoil knows: the dialects it speaks, whether recordings
+prove how it counts in each, where its secret comes from and whether one is
+set here (never the secret itself). With a NAME, all that is known of one. Any
+other server with an OpenAI-compatible interface works too: write its base_url
+in the configuration."""
 EXAMPLES = """\
   counterfoil providers
   counterfoil providers groq
-  counterfoil providers --json | jq -r 'select(.secret_found).name'"""
+  counterfoil providers --json | jq -r 'select(.ready == "yes").name'"""
+
+Ready = Literal[
+    "yes", "no secret needed", "credentials are looked for", "needs a secret", "needs an address", "metered"
+]
+_ORDER: Final[tuple[Ready, ...]] = (
+    "yes",
+    "no secret needed",
+    "credentials are looked for",
+    "needs an address",
+    "needs a secret",
+    "metered",
+)
+_WIDTH: Final = 98
 
 
 class ProviderView(msgspec.Struct, frozen=True):
-    """One provider. `secret_found`: the variable that holds its secret here, or None."""
+    """One provider, here."""
 
-    name: str
-    title: str
-    dialect: str
-    base_url: str | None
-    base_url_like: str | None
+    facts: ProviderFacts
+    ready: Ready
+    """Whether it can be called from here. metered: not by this version, but its recordings are read."""
     secret_env: tuple[str, ...]
     secret_found: str | None
-    callable: bool
-    """False: its recordings can be metered, but it is not called by this version."""
-    link: str
-    evidence: tuple[str, ...]
+    """The variable that holds its secret here."""
 
 
 def arrange(parser: argparse.ArgumentParser) -> None:
@@ -49,47 +64,113 @@ def arrange(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     table = load_table()
     if arguments.name is not None and arguments.name not in table:
-        raise CommandError(f"There is no provider {arguments.name!r}.", "`counterfoil providers` lists them.")
+        hint = nearest(arguments.name, table).removeprefix("; ")
+        said = f"{hint[:1].upper()}{hint[1:]} " if hint else ""
+        raise CommandError(f"There is no provider {arguments.name!r}.", f"{said}`counterfoil providers` lists them.")
     rows = table.values() if arguments.name is None else (table[arguments.name],)
     views = [_view(row) for row in rows]
     if arguments.json:
         for view in views:
-            print_json(view)
+            # One flat object: what is known of it anywhere, then what holds here.
+            here = {name: value for name, value in msgspec.structs.asdict(view).items() if name != "facts"}
+            print_json(msgspec.structs.asdict(view.facts) | here)
     elif arguments.name is not None:
-        for field, value in msgspec.structs.asdict(views[0]).items():
-            shown = ", ".join(value) if isinstance(value, tuple) else value
-            print_line(f"{field:<14} {'-' if shown is None else shown}")
+        _print_one(views[0])
     else:
-        rows_shown = [(view.name, view.dialect, _secret(view), _address(view)) for view in views if view.callable]
-        print_table(("provider", "dialect", "secret", "address"), rows_shown)
-        metered = [view.name for view in views if not view.callable]
-        if metered:
-            print_line(f"\nonly metered so far: {', '.join(metered)}")
+        _print_all(views)
     return ExitCode.DONE
 
 
 def _view(row: Provider) -> ProviderView:
-    return ProviderView(
-        row.name,
-        row.title,
-        row.dialect,
-        row.base_url,
-        row.base_url_like,
-        row.secret_env,
-        secret_variable(row, os.environ),
-        not row.meter_only,
-        row.link,
-        row.evidence,
+    found = secret_variable(row, os.environ)
+    return ProviderView(facts_of(row, DIALECTS), _ready(row, found), row.secret_env, found)
+
+
+def _ready(row: Provider, found: str | None) -> Ready:
+    placed = row.base_url is not None or any(os.environ.get(name, "").strip() for name in row.base_url_env)
+    if row.meter_only:
+        return "metered"
+    if row.base_url == EMBEDDED or (row.keyless and placed):
+        return "no secret needed"
+    if found is None and not row.keyless and not row.auth.fetched:
+        return "needs a secret"
+    if not placed:
+        return "needs an address"
+    return "yes" if found is not None else "credentials are looked for"
+
+
+def _print_all(views: list[ProviderView]) -> None:
+    """What can be used comes first; a line for each dialect."""
+    rows: list[tuple[str, str, str, str]] = []
+    for view in sorted(views, key=lambda view: _ORDER.index(view.ready)):
+        head = (view.facts.name, _here(view))
+        for face in view.facts.faces:
+            rows.append((head[0], face.dialect, "yes" if face.verified else "no", head[1]))
+            head = ("", "")
+    print_table(("provider", "speaks", "proven", "here"), rows)
+    print_line(
+        "\nproven: recordings show how it counts; the others are taken at the word of their documentation."
+        "\n`counterfoil providers NAME` tells all of one, with its address."
     )
 
 
-def _secret(view: ProviderView) -> str:
-    if view.secret_found is not None:
-        return f"found ({view.secret_found})"
-    return f"set {view.secret_env[0]}" if view.secret_env else "none needed"
+def _here(view: ProviderView) -> str:
+    match view.ready:
+        case "yes":
+            return f"ready ({view.secret_found})"
+        case "needs a secret":
+            return f"set {view.secret_env[0]}" if view.secret_env else "write api_key"
+        case "needs an address":
+            return "write its base_url"
+        case "metered":
+            return "only metered so far"
+        case _:
+            return view.ready
 
 
-def _address(view: ProviderView) -> str:
-    if view.base_url == EMBEDDED:
-        return "on this machine (counterfoil local)"
-    return view.base_url or f"yours, like {view.base_url_like}"
+def _print_one(view: ProviderView) -> None:
+    facts = view.facts
+    print_line(f"{facts.name}: {facts.title}\n")
+    lines = {
+        "address": facts.address + (f" (moved by {', '.join(facts.moved_by)})" if facts.moved_by else ""),
+        "secret": facts.secret,
+        "here": _here(view),
+        "try first": facts.try_first,
+        "meant by": ", ".join(facts.names),
+        "models": "its own list is asked for" if facts.lists_models else None,
+        "price": "free"
+        if facts.free
+        else f"the list's {facts.price_id}"
+        if facts.price_id
+        else "not in the price list",
+    }
+    for name, said in lines.items():
+        if said:
+            _print_wrapped(f"{name:<10}", said)
+    for face in facts.faces:
+        print_line()
+        for line in _face_lines(face):
+            _print_wrapped("", line)
+
+
+def _face_lines(face: FaceFacts) -> Iterator[str]:
+    yield f"{face.dialect} ({face.operation})"
+    yield (
+        f"  proven by {', '.join(face.evidence)}"
+        if face.verified
+        else "  unverified: no recording proves how it counts"
+    )
+    if face.path is not None:
+        yield f"  posted to {face.path}"
+    for said in face.departures:
+        yield f"  - {said}"
+    yield f"  {face.link}"
+
+
+def _print_wrapped(head: str, text: str) -> None:
+    indent = " " * (len(head) or len(text) - len(text.lstrip()) + 2)
+    lines = textwrap.wrap(
+        text, _WIDTH, initial_indent=head, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    for line in lines:
+        print_line(line)
