@@ -16,6 +16,7 @@ __all__ = [
     "ClientGone",
     "Config",
     "DeploymentConfig",
+    "Estimates",
     "KeysConfig",
     "LedgerConfig",
     "Limits",
@@ -87,6 +88,18 @@ class ClientGone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """cancel: stop the provider and account what was delivered. drain: read on for its exact numbers."""
     drain: Seconds = 30.0
     """How long, at most."""
+
+
+class Estimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How what no provider reported is counted (docs/estimates.md)."""
+
+    tokenizer: Literal["auto", "off"] = "auto"
+    """auto: after the reply, by the model's own vocabulary, where `counterfoil[tokenizers]` is installed and the model is
+    known. off: only in line, by script."""
+    max_bytes: Bytes = MEBIBYTE
+    """Memory for the text of one attempt, and the largest request that is counted; more keeps the estimate made in line."""
+    total_bytes: Bytes = 64 * MEBIBYTE
+    """Memory for the texts of all attempts."""
 
 
 class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -201,6 +214,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """always: the usage frame is sent unasked (langchain-openai with a base_url does not ask)."""
     missing_usage: MissingUsage = "estimate"
     """What a client is told when the provider reports no usage."""
+    estimates: Estimates = Estimates()
+    """How what no provider reported is counted."""
     prices: str | None = None
     """A file of prices that go before the shipped table, relative to the configuration file."""
     discover: bool | None = None

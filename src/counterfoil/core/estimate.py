@@ -12,7 +12,7 @@ open vocabularies (o200k, cl100k, Llama 3, DeepSeek V3, Mistral, Gemma 3).
 from __future__ import annotations
 
 import re
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 import msgspec
 
@@ -37,7 +37,9 @@ __all__ = [
     "DOCUMENT_TOKENS",
     "IMAGE_TOKENS",
     "TOOL_CALL_TOKENS",
+    "Counting",
     "Tally",
+    "count_request",
     "estimate_body",
     "estimate_request",
 ]
@@ -85,6 +87,18 @@ _NOT_LEAD_3: Final = bytes(byte for byte in range(256) if not 0xE0 <= byte <= 0x
 _NOT_LEAD_4: Final = bytes(byte for byte in range(256) if not 0xF0 <= byte <= 0xF4)
 
 
+class Counting(Protocol):
+    """Who is shown what a request holds: a `Tally`, or whoever counts exactly."""
+
+    def add(self, text: str) -> None:
+        """Text, or the JSON text of a tool call's arguments."""
+        ...
+
+    def add_tokens(self, tokens: int) -> None:
+        """Something that is not text."""
+        ...
+
+
 class Tally:
     """Tokens of text that comes in pieces. The same text in other pieces gives the same number."""
 
@@ -114,6 +128,12 @@ class Tally:
 def estimate_request(request: ChatRequest) -> int:
     """Input tokens of a request: its text, its tools, a flat figure a picture or document, a few for each message."""
     tally = Tally()
+    count_request(request, tally)
+    return tally.tokens
+
+
+def count_request(request: ChatRequest, tally: Counting) -> None:
+    """Show `tally` all that a request's input is made of."""
     tally.add_tokens(_REQUEST_TOKENS)
     for message in request.messages:
         tally.add_tokens(_MESSAGE_TOKENS)
@@ -124,7 +144,6 @@ def estimate_request(request: ChatRequest) -> int:
         _count_tool(tally, tool)
     if request.response_format is not None and request.response_format.schema is not None:
         tally.add(_text(request.response_format.schema))
-    return tally.tokens
 
 
 def estimate_body(body: bytes) -> int:
@@ -173,7 +192,7 @@ def _pictures(text: bytes | bytearray) -> int:
     return sum(text.count(word) for word in (b'"type":"image', b'"type": "image', b'"type":"input_image'))
 
 
-def _count_parts(tally: Tally, message: Message) -> None:
+def _count_parts(tally: Counting, message: Message) -> None:
     parts: list[Part] = list(message.parts)
     while parts:
         part = parts.pop()
@@ -202,7 +221,7 @@ def _count_parts(tally: Tally, message: Message) -> None:
                 assert_never(part)
 
 
-def _count_file(tally: Tally, part: File) -> None:
+def _count_file(tally: Counting, part: File) -> None:
     tally.add(part.name or "")
     if part.text is not None:
         tally.add(part.text)
@@ -210,7 +229,7 @@ def _count_file(tally: Tally, part: File) -> None:
         tally.add_tokens(DOCUMENT_TOKENS)
 
 
-def _count_tool(tally: Tally, tool: Tool) -> None:
+def _count_tool(tally: Counting, tool: Tool) -> None:
     tally.add_tokens(_TOOL_TOKENS)
     tally.add(tool.name)
     tally.add(tool.description or "")

@@ -137,6 +137,7 @@ class _Pulled:
         self._reveal = reveal
         self._embedded = embedded
         self._wall = context.wall
+        self._corrector = context.corrector
         self._steps = exchange(call, context)
         self._upstream: BlockingUpstream | None = None
         self._finished: BlockingUpstream | None = None
@@ -254,9 +255,11 @@ class _Pulled:
                 self._meter, self._note_at = meter, time.monotonic() + NOTE_EVERY
             case Note(progress=progress):
                 self._books.progress(progress)
-            case Close(entry=entry):
+            case Close(entry=entry, recount=recount):
                 self._meter = None
                 self._books.close(entry)
+                if recount is not None and self._corrector is not None:
+                    self._corrector.offer(recount)
             case Start(status=status, headers=headers):
                 self.begun = Begun(status, headers)
             case Finish():

@@ -219,9 +219,11 @@ class Run:
                 self._meter, self._note_at = meter, time.monotonic() + NOTE_EVERY
             case Note(progress=progress):
                 self._books.progress(progress)
-            case Close(entry=entry):
+            case Close(entry=entry, recount=recount):
                 self._deadline = self._meter = None
                 self._books.close(entry)
+                if recount is not None and self._context.corrector is not None:
+                    self._context.corrector.offer(recount)
             case Start(status=status, headers=headers):
                 await self._start(status, headers)
             case Finish():

@@ -13,13 +13,7 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.error import Failure, RequestError
-from counterfoil.dialects.dialect import (
-    FinalUsage,
-    Quirks,
-    Relay,
-    ReplyFacts,
-    WrittenRequest,
-)
+from counterfoil.dialects.dialect import FinalUsage, Quirks, Relay, ReplyFacts, WrittenRequest
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -38,9 +32,9 @@ from counterfoil.exchange.command import (
 )
 from counterfoil.exchange.crossing import Crossing
 from counterfoil.exchange.ending import CUT, DEFECT, NO_USAGE, bad_reply, failure_of, redirected, web_page
-from counterfoil.exchange.meter import Meter
 from counterfoil.exchange.reply import Reply, Step, is_streamed, is_web_page
 from counterfoil.exchange.route import Deployment
+from counterfoil.exchange.transcript import meter_of, recount_of
 from counterfoil.ledger.entry import Entry, Exit, Opening
 
 __all__ = ["SLOW_CLIENT", "Attempted", "attempt"]
@@ -140,7 +134,7 @@ class _Running:
             own_prices=deployment.prices,
             convention=deployment.convention,
         )
-        self.meter = Meter(self.opening.attempt, call.input_estimate)
+        self.meter = meter_of(self.opening, call.input_estimate, context.corrector)
         self._headers["x-counterfoil-attempt"] = self.opening.attempt
 
     def walk(self, body: bytes) -> Generator[Command, Answer, Attempted]:
@@ -356,7 +350,7 @@ class _Running:
 
     def _close(self, entry: Entry) -> Generator[Command, Answer, Entry]:
         self._closed = entry
-        yield Close(entry)
+        yield Close(entry, recount_of(self.meter, entry, self._call.dialect, self._call.body, self._context.price))
         return entry
 
     def _final(self, entry: Entry) -> tuple[FinalUsage, Failure | None]:

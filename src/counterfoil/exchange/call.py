@@ -10,6 +10,7 @@ import msgspec
 from counterfoil.config import Limits, StreamUsage
 from counterfoil.dialects.dialect import ClientDialect, RequestPeek
 from counterfoil.exchange.route import Route
+from counterfoil.exchange.transcript import Corrector
 from counterfoil.ledger.entry import Line, Opening
 from counterfoil.usage.settle import SettledLine
 
@@ -46,3 +47,5 @@ class Context(msgspec.Struct, frozen=True):
     limits: Limits
     learned: set[str]
     """Base URLs of servers that refused `stream_options`."""
+    corrector: Corrector | None = None
+    """Who counts again, after the end, what had to be estimated; None: nobody does, and no text is kept."""

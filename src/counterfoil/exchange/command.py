@@ -13,6 +13,7 @@ import msgspec
 from counterfoil.core.error import Failure
 from counterfoil.exchange.meter import Meter
 from counterfoil.exchange.route import Deployment
+from counterfoil.exchange.transcript import Recount
 from counterfoil.ledger.entry import Entry, Exit, Opening, Progress
 
 __all__ = [
@@ -86,9 +87,10 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class Close(msgspec.Struct, frozen=True):
-    """Write the entry down. Answer: None."""
+    """Write the entry down, then offer what there is to count again to the context's corrector. Answer: None."""
 
     entry: Entry
+    recount: Recount | None = None
 
 
 class Finish(msgspec.Struct, frozen=True):

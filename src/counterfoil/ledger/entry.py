@@ -17,7 +17,19 @@ from counterfoil.usage.reading import Reading
 from counterfoil.usage.settle import Convention, Delivered, Discrepancy, Finality
 from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, UNIT_BUCKETS, Bucket, Provenance, Usage, total_of
 
-__all__ = ["OPEN", "Entry", "Exit", "Line", "Opening", "PricedBy", "Progress", "UsageFigures", "figures", "vouchers"]
+__all__ = [
+    "OPEN",
+    "Correction",
+    "Entry",
+    "Exit",
+    "Line",
+    "Opening",
+    "PricedBy",
+    "Progress",
+    "UsageFigures",
+    "figures",
+    "vouchers",
+]
 
 OPEN: Final = "open"
 """What a view shows as the exit of an attempt that is still running."""
@@ -110,8 +122,21 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """What each bucket was charged, by its name: picodollars per million tokens. Pinned, since price lists move on."""
 
 
+class Correction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What makes an entry a correction: which entry's numbers it changes, and who counted again."""
+
+    attempt: str
+    """The attempt that is corrected."""
+    estimator: str
+    """What counted, and by which vocabulary (`splintr 0.22.0, o200k_base`)."""
+
+
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One attempt, closed."""
+    """One attempt, closed; or, where `corrects` says so, what has to be added to one.
+
+    The lines of a correction are differences, which may be negative: entry and corrections simply add up. Its opening
+    is the attempt's own but for the id, so that both stand at the same place in every sum and selection.
+    """
 
     opening: Opening
     closed: float
@@ -135,6 +160,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     total_ms: float = 0.0
     provider_id: str | None = None
     """The provider's own id of the reply or the request."""
+    corrects: Correction | None = None
+    """None: an attempt's own entry."""
 
     @property
     def usage(self) -> Usage:
