@@ -30,7 +30,7 @@ from counterfoil.providers.table import read_table
 from counterfoil.transport.secret import Secret
 from counterfoil.usage.usage import Bucket
 
-__all__ = ["Built", "DeploymentError", "build_deployment", "load_table", "secret_variable"]
+__all__ = ["Built", "DeploymentError", "build_deployment", "check_model", "load_table", "secret_variable"]
 
 _UNKNOWN: Final[Mapping[str, Provider]] = MappingProxyType(
     {
@@ -89,7 +89,7 @@ def build_deployment(
     fetched = row.auth.fetched and secret is None and address.own
     if fetched and row.auth.style == "aws" and place.region is None:  # a signature names it
         raise DeploymentError(missing(row, "region", row.region_env))
-    _check_model(written.model, row)
+    check_model(written.model, row)
     _check_headers(written.headers)
     prices = _prices(written.prices)
 
@@ -110,7 +110,7 @@ def build_deployment(
             headers={name.lower(): value for name, value in written.headers.items()},
             query=dict(written.query),
             prices=prices,
-            known=known and address.own,
+            known=known and address.own and row.verified,
         )
 
     others = [row.face(name) for name in _others(row, written)] if known else []
@@ -183,7 +183,8 @@ def _prices(written: Mapping[str, float | str] | None) -> Mapping[str, str] | No
     return prices
 
 
-def _check_model(model: str, row: Provider) -> None:
+def check_model(model: str, row: Provider) -> None:
+    """Raises DeploymentError for a name that no model of this provider can have."""
     if not model or len(model) > _MODEL_LIMIT or not model.isprintable():
         raise DeploymentError(f"a model name has 1 to {_MODEL_LIMIT} printable characters", "model")
     if row.path is not None and "{model}" in row.path and not _PATH_PART.fullmatch(model):

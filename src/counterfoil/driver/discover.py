@@ -14,14 +14,13 @@ from typing import Final, Literal
 import msgspec
 
 from counterfoil.driver.deployment import secret_variable
+from counterfoil.providers.listing import read_names
 from counterfoil.providers.provider import EMBEDDED, Provider
 
 __all__ = ["NOTHING_FOUND", "PROBE_SECONDS", "Discovered", "Found", "discover"]
 
 PROBE_SECONDS: Final = 0.3
 _ANSWER_LIMIT: Final = 1 << 20
-_MODELS_LIMIT: Final = 500
-_NAME_LIMIT: Final = 256
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -46,14 +45,6 @@ class Discovered(msgspec.Struct, frozen=True):
 
 
 NOTHING_FOUND: Final = Discovered()
-
-
-class _Model(msgspec.Struct):
-    id: str
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model]
 
 
 async def discover(
@@ -114,8 +105,6 @@ async def _probe(url: str, within: float) -> tuple[str, ...] | None:
                 body += piece
                 if len(body) > _ANSWER_LIMIT:
                     return None
-        listed = msgspec.json.decode(bytes(body), type=_Models).data
-    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
+        return read_names("ids", bytes(body)).models
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         return None
-    names = dict.fromkeys(model.id for model in listed if 0 < len(model.id) <= _NAME_LIMIT and model.id.isprintable())
-    return tuple(names)[:_MODELS_LIMIT]

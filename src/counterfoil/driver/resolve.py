@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Final
+from urllib.parse import urlencode
 
 import msgspec
 
 from counterfoil.config import Config, DeploymentConfig, RouteConfig
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault, RequestError
-from counterfoil.driver.deployment import Built, DeploymentError, build_deployment, load_table
+from counterfoil.driver.deployment import Built, DeploymentError, build_deployment, check_model, load_table
 from counterfoil.driver.discover import NOTHING_FOUND, Discovered, Found
+from counterfoil.driver.listing import Asked, Listed
 from counterfoil.exchange.route import Deployment, Route
-from counterfoil.providers.provider import Provider
+from counterfoil.providers.provider import EMBEDDED, Provider
 from counterfoil.providers.table import matching
 from counterfoil.transport.secret import Secret, SecretStore
 
@@ -115,6 +117,26 @@ class Resolver:
         """What clients can ask for, as far as it can be listed: configured first, then what was found."""
         return self._names
 
+    def asked(self) -> tuple[Asked, ...]:
+        """Whose lists of models can be asked for: of what was found, since nothing else of theirs can be reached."""
+        ways = (self._way_to_ask(provider) for provider in self._found)
+        return tuple(way for way in ways if way is not None)
+
+    def listed(self, lists: Iterable[Listed]) -> tuple[PublicName, ...]:
+        """`names()`, then what providers list beside. Each can be asked for."""
+        names = list(self._names)
+        known = {public.name for public in names}
+        for one in lists:
+            found = self._found.get(one.provider)
+            if found is None:
+                continue
+            for model in one.models:
+                name = f"{one.provider}/{model}"
+                if name not in known and model not in found.models and self._reaches(one.provider, model):
+                    known.add(name)
+                    names.append(PublicName(name, one.provider))
+        return tuple(names)
+
     def resolve(self, name: str) -> Route:
         """The route of a client's model name. Raises ModelNotFound or ModelAmbiguous."""
         route = self._routes.get(name) or self._kept.get(name)
@@ -199,6 +221,30 @@ class Resolver:
             return build_deployment(written, self._config, self._table, self._environ).deployment
         except DeploymentError as error:
             raise ModelNotFound(f"{provider}/{model[:_SHOWN]}: {error.message}") from error
+
+    def _reaches(self, provider: str, model: str) -> bool:
+        """Whether `provider/model` leads to one place."""
+        if len(provider) + len(model) >= _NAME_LIMIT:
+            return False
+        try:
+            check_model(model, self._table[provider])
+        except DeploymentError:
+            return False
+        return sum(one.provider.name == provider and one.model == model for one in self._configured) < 2
+
+    def _way_to_ask(self, provider: str) -> Asked | None:
+        row = self._table.get(provider)
+        if row is None or row.listing is None or row.base_url == EMBEDDED:
+            return None
+        try:
+            reached = self._of_found(provider, "any")
+        except ModelNotFound:
+            return None
+        if reached.fetched:  # such a list is paid for by a signature, and none of ours is asked for yet
+            return None
+        query = urlencode({**row.query, **row.listing.query})
+        url = reached.base_url.rstrip("/") + row.listing.path + (f"?{query}" if query else "")
+        return Asked(provider, url, row.listing.shape, row.headers, row.auth, reached.secret)
 
     def _names_of(self, deployments: Iterable[Deployment]) -> list[str]:
         """The configured routes that hold any of these."""

@@ -37,7 +37,7 @@ class Deployment(msgspec.Struct, frozen=True):
     prices: Mapping[str, str] | None = None
     """USD per million tokens by bucket, as the configuration says them."""
     known: bool = True
-    """False: a server nobody described; its quirks are learned."""
+    """False: a server nobody described, or nobody proved; whether it takes `stream_options` is learned."""
     faces: tuple[Deployment, ...] = ()
     """The same model over the provider's other dialects, in order of preference."""
 

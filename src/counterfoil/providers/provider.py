@@ -12,8 +12,10 @@ from counterfoil.dialects.dialect import Quirks
 from counterfoil.providers.listing import Listing
 from counterfoil.usage.settle import Convention
 
-__all__ = ["EMBEDDED", "FETCHED", "Auth", "AuthStyle", "Face", "FetchedStyle", "ModelRule", "Provider"]
+__all__ = ["EMBEDDED", "FETCHED", "UNVERIFIED", "Auth", "AuthStyle", "Face", "FetchedStyle", "ModelRule", "Provider"]
 
+UNVERIFIED: Final = "unverified"
+"""The evidence of a row that no recording proves."""
 EMBEDDED: Final = "embedded:"
 """The base URL of the model this package runs itself. Its address and key change with every start, so whoever posts to
 it asks the engine for them first."""
@@ -71,7 +73,7 @@ class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quirks: Quirks = Quirks()
     model_rules: tuple[ModelRule, ...] = ()
     link: str | None = None
-    evidence: tuple[str, ...] = ("unverified",)
+    evidence: tuple[str, ...] = (UNVERIFIED,)
 
 
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,8 +132,13 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A loopback URL that answers when the provider runs on this machine on its usual port."""
     link: str = ""
     """Its documentation of this dialect."""
-    evidence: tuple[str, ...] = ("unverified",)
+    evidence: tuple[str, ...] = (UNVERIFIED,)
     """Which recordings prove the row, as `dialect/provider` of the recorded wire, or "unverified"."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether recordings prove how it counts in this dialect."""
+        return any(one != UNVERIFIED for one in self.evidence)
 
     @property
     def dialects(self) -> tuple[str, ...]:

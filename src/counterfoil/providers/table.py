@@ -15,13 +15,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from counterfoil.providers.provider import EMBEDDED, Provider
+from counterfoil.providers.provider import EMBEDDED, UNVERIFIED, Provider
 from counterfoil.usage.reading import Counter
 from counterfoil.usage.settle import Convention
 
 __all__ = ["TableError", "convention_table", "is_base_url", "matching", "proven_by", "read_table"]
-
-_UNVERIFIED: Final = "unverified"
 
 
 class TableError(ValueError):
@@ -132,7 +130,7 @@ def _line(row: Provider, models: str, convention: Convention) -> str:
     if convention.hidden_reasoning:
         beside_output.append("reasoning, hidden in the total")
     total = [word for counter, word in _WORDS.items() if counter in convention.total_is]
-    evidence = ", ".join(f"`{one}`" if one != _UNVERIFIED else one for one in row.evidence)
+    evidence = ", ".join(f"`{one}`" if one != UNVERIFIED else one for one in row.evidence)
     cells = (
         f"[{row.title}]({row.link}) `{row.name}`",
         models,

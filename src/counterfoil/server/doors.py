@@ -18,6 +18,7 @@ from counterfoil.core.estimate import estimate_body
 from counterfoil.core.nesting import exceeds
 from counterfoil.dialects.dialect import ClientDialect, RequestPeek
 from counterfoil.driver.drive import Run, new_id
+from counterfoil.driver.listing import Listed
 from counterfoil.exchange.call import Call
 from counterfoil.ledger.entry import Exit
 from counterfoil.server.asgi import AsgiClient, Receive, Request, read_body, respond
@@ -87,10 +88,16 @@ async def _watch(receive: Receive, run: Run, client: AsgiClient) -> None:
 
 
 async def list_models(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
-    """`GET /v1/models`: the names that can be asked for."""
+    """`GET /v1/models`: the names that can be asked for, and how the providers' own lists fare. Waits for nobody."""
     state.access.admit(request.scope, request.headers, spends=False)
-    models = [_model(public.name, public.owner, state) for public in state.names.names()]
-    await respond(request.send, 200, msgspec.json.encode({"object": "list", "data": models}))
+    lists = () if gateway.catalogue is None else gateway.catalogue.lists()
+    answer: dict[str, object] = {
+        "object": "list",
+        "data": [_model(public.name, public.owner, state) for public in state.names.listed(lists)],
+    }
+    if lists:
+        answer["counterfoil"] = {"listings": [_listing(one) for one in lists]}
+    await respond(request.send, 200, msgspec.json.encode(answer))
 
 
 async def show_model(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
@@ -113,6 +120,16 @@ def log_defect(defect: BaseException, exchange: str | None) -> None:
 
 def _model(name: str, owner: str, state: State) -> dict[str, object]:
     return {"id": name, "object": "model", "created": state.since, "owned_by": owner}
+
+
+def _listing(listed: Listed) -> dict[str, object]:
+    return {
+        "provider": listed.provider,
+        "state": listed.state,
+        "models": len(listed.models),
+        "left_off": listed.left_off,
+        "problem": listed.problem,
+    }
 
 
 def _check_text(body: bytes) -> None:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from counterfoil.driver.drive import Driver
+from counterfoil.driver.listing import Catalogue
 from counterfoil.ledger.entry import Exit
 from counterfoil.server.limits import Patience
 from counterfoil.server.metrics import Metrics
@@ -32,12 +33,15 @@ class Gateway:
         *,
         patience: Patience | None = None,
         loader: Loader | None = None,
+        catalogue: Catalogue | None = None,
     ) -> None:
         self.state = state
         self.driver = driver
         self.metrics = metrics
         self.patience = patience or Patience()
         self.draining = False
+        self.catalogue = catalogue
+        """None: no provider is asked for its models."""
         self._loader = loader
         self._reloading = asyncio.Lock()
 
@@ -48,6 +52,8 @@ class Gateway:
         async with self._reloading:
             self.state, notes = await asyncio.to_thread(self._loader, self.state)
         self.metrics.know(self.state.config.models)
+        if self.catalogue is not None:
+            self.catalogue.follow(self.state.names.asked())
         return notes
 
     def interrupt(self) -> None:

@@ -25,6 +25,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from counterfoil.config import Config
 from counterfoil.core.error import CounterfoilError
 from counterfoil.driver.drive import Driver, jitter, new_id
+from counterfoil.driver.listing import Catalogue
 from counterfoil.exchange.call import Context
 from counterfoil.ledger.entry import Line, Opening
 from counterfoil.ledger.pricing import price_lines
@@ -123,20 +124,30 @@ class Service:
         config = self.config
         books = self.books = await asyncio.to_thread(open_books, self._ledger, self._price_replayed, _journal(config))
         engine = self._engine = self._engine or Engine()
-        driver = Driver(AiohttpTransport(), books, self._reveal, self._embedded)
+        transport = AiohttpTransport()
+        driver = Driver(transport, books, self._reveal, self._embedded)
+        catalogue = Catalogue(transport, self._reveal)
+        catalogue.follow(self._setup.names.asked())
         metrics = Metrics(lambda: driver.open_exchanges, lambda: books.health().ok)
         metrics.know(config.models)
         gateway = self.gateway = Gateway(
-            self._state(self._setup), driver, metrics, patience=self._patience, loader=self._reload
+            self._state(self._setup),
+            driver,
+            metrics,
+            patience=self._patience,
+            loader=self._reload,
+            catalogue=catalogue,
         )
         server = self._server = _Server(gateway, self._patience)
         # Signals are ours until the books are shut: one more must not end the process before.
         with self._signals(server) if signals else contextlib.nullcontext():
-            watching = asyncio.create_task(_watch_books(books))
+            watching = [asyncio.create_task(_watch_books(books)), asyncio.create_task(catalogue.run())]
             try:
                 await server.run_on(self._sockets, config.listen.drain, on_ready)
             finally:
-                watching.cancel()
+                for task in watching:
+                    task.cancel()
+                await asyncio.gather(*watching, return_exceptions=True)
                 await driver.close()
                 await engine.close()
                 whole = await asyncio.to_thread(books.shut, _FLUSH)

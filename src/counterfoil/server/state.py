@@ -6,12 +6,13 @@ Rule 2: what must outlive a reload (books, connections, counters, what was learn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from counterfoil.config import Config
+from counterfoil.driver.listing import Asked, Listed
 from counterfoil.driver.resolve import PublicName
 from counterfoil.exchange.call import Context
 from counterfoil.exchange.route import Route
@@ -29,7 +30,15 @@ class Names(Protocol):
         ...
 
     def names(self) -> Sequence[PublicName]:
-        """What clients are shown, in order."""
+        """What clients are shown, in order, as far as the configuration and what was found say it."""
+        ...
+
+    def listed(self, lists: Iterable[Listed]) -> Sequence[PublicName]:
+        """The same, and what providers list beside."""
+        ...
+
+    def asked(self) -> Sequence[Asked]:
+        """Whose lists of models are asked for."""
         ...
 
 

@@ -38,11 +38,27 @@ class AiohttpTransport:
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, query: Mapping[str, str]
     ) -> Upstream:
+        return await self._send("POST", url, headers, body, connect=connect, query=query)
+
+    async def get(self, url: str, headers: Mapping[str, str], *, connect: float) -> Upstream:
+        return await self._send("GET", url, headers, None, connect=connect, query={})
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        connect: float,
+        query: Mapping[str, str],
+    ) -> Upstream:
         try:
             target = URL(url)
             if query:
                 target = target.update_query(query)
-            response = await self._opened().post(
+            response = await self._opened().request(
+                method,
                 target,
                 data=body,
                 headers={"accept-encoding": "identity", **headers},

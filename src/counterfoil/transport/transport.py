@@ -16,6 +16,7 @@ __all__ = [
     "DRAIN_SECONDS",
     "KEEP_ALIVE",
     "POOL",
+    "Asking",
     "Broken",
     "Cut",
     "Transport",
@@ -73,3 +74,14 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Asking(Protocol):
+    """How a provider is asked for what costs nothing, such as the list of its models. No part of a client's call."""
+
+    async def get(self, url: str, headers: Mapping[str, str], *, connect: float) -> Upstream:
+        """Ask and wait for the head. `url`: percent-encoded; `connect`: seconds to connect.
+
+        Raises Unreachable, Cut or Broken.
+        """
+        ...
