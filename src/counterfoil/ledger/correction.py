@@ -7,13 +7,13 @@ Rule 2: an estimate stays one. A correction changes numbers that were estimates,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from counterfoil.ledger.entry import Correction, Entry, Line, Opening
 from counterfoil.usage.settle import Delivered, Finality, SettledLine, settle
-from counterfoil.usage.usage import Bucket, Provenance, Usage
+from counterfoil.usage.usage import NOTHING, Bucket, Provenance, Usage
 
 __all__ = ["Pricing", "correction_of", "is_estimated", "with_corrections"]
 
@@ -42,7 +42,7 @@ def correction_of(
     lines = tuple(
         _difference(before, now)
         for before, now in zip(entry.lines, after, strict=True)
-        if before.usage.buckets != now.usage.buckets
+        if before.usage.buckets != now.usage.buckets or before.usage.priced != now.usage.priced
     )
     if not lines:
         return None
@@ -70,23 +70,25 @@ def with_corrections(entry: Entry, corrections: Iterable[Entry]) -> Entry:
 
 def _difference(before: Line, now: Line) -> Line:
     """A line that makes `before` into `now` when it is added. Both sides are in it: nothing gets unknown by adding."""
-    changed = {
-        bucket: now.usage.buckets.get(bucket, 0) - before.usage.buckets.get(bucket, 0)
-        for bucket in Bucket
-        if now.usage.buckets.get(bucket) != before.usage.buckets.get(bucket)
-    }
+    changed = _changed(before.usage.buckets, now.usage.buckets)
+    apart = before.usage.billed is not None or now.usage.billed is not None
+    billed = {**NOTHING.buckets, **_changed(before.usage.priced, now.usage.priced)} if apart else None
+    usage = Usage({**NOTHING.buckets, **changed}, dict.fromkeys(changed, Provenance.ESTIMATED), billed=billed)
     return Line(
         now.model,
         now.kind,
-        Usage(
-            {Bucket.INPUT: 0, Bucket.OUTPUT: 0, **changed},
-            dict.fromkeys(changed, Provenance.ESTIMATED),
-        ),
+        usage,
         None if before.cost is None or now.cost is None else now.cost - before.cost,
         now.priced_by,
         now.waived,
         now.rates,
     )
+
+
+def _changed(before: Mapping[Bucket, int], now: Mapping[Bucket, int]) -> dict[Bucket, int]:
+    return {
+        bucket: now.get(bucket, 0) - before.get(bucket, 0) for bucket in Bucket if now.get(bucket) != before.get(bucket)
+    }
 
 
 def _sum(line: Line, change: Line) -> Line:

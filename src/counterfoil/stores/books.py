@@ -87,11 +87,11 @@ class LedgerBooks:
 
     def close(self, entry: Entry) -> None:
         """Write an entry down, exactly once an attempt. Never raises: a failure turns health red."""
-        entry = self._journal.close(entry)
-        if not self._writer.offer(entry):
-            with self._lock:
-                self._waiting[entry.opening.attempt] = None
-            self._writer.fetch_soon()
+        self._write(entry)
+
+    def correct(self, correction: Entry) -> None:
+        """Write down what has to be added to an entry written before. Never raises, as `close`."""
+        self._write(correction)
 
     def health(self) -> Health:
         """Green, or red with every reason. Cheap."""
@@ -128,6 +128,13 @@ class LedgerBooks:
             done = False
         self.store.close()
         return done
+
+    def _write(self, entry: Entry) -> None:
+        entry = self._journal.close(entry)
+        if not self._writer.offer(entry):
+            with self._lock:
+                self._waiting[entry.opening.attempt] = None
+            self._writer.fetch_soon()
 
     def _replay_again(self) -> None:
         self.replay()

@@ -49,6 +49,12 @@ class MemoryStore:
         """One entry, by its attempt."""
         return self._entries.get(attempt)
 
+    def corrections(self, attempt: str) -> list[Entry]:
+        """What corrects an attempt, oldest first."""
+        with self._lock:
+            found = [one for one in self._entries.values() if one.corrects and one.corrects.attempt == attempt]
+        return sorted(found, key=lambda entry: entry.opening.attempt)
+
     def entries(self, selection: Selection = ALL) -> Iterator[Entry]:
         """Entries, oldest first."""
         with self._lock:

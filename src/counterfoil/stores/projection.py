@@ -125,11 +125,15 @@ class LedgerStore(EntryStore, Protocol):
         ...
 
     def entry(self, attempt: str) -> Entry | None:
-        """One entry, by its attempt."""
+        """One entry, by its attempt; a correction by its own id."""
+        ...
+
+    def corrections(self, attempt: str) -> Sequence[Entry]:
+        """What corrects an attempt, oldest first."""
         ...
 
     def entries(self, selection: Selection = ALL) -> Iterable[Entry]:
-        """Entries, oldest first (by opening, then attempt), as they are asked for: never all in memory."""
+        """Entries and corrections, oldest first (by opening, then id), as they are asked for: never all in memory."""
         ...
 
     def usage(
@@ -214,10 +218,12 @@ def totals_of(entries: Iterable[Entry]) -> dict[TotalKey, Total]:
     for entry in entries:
         opening = entry.opening
         day, key = day_of(opening.opened), opening.key or ""
-        _sums(sums, day, key, opening.provider, opening.model)[0] += 1
+        own = entry.corrects is None
+        if own:
+            _sums(sums, day, key, opening.provider, opening.model)[0] += 1
         for line in entry.lines:
             if not line.waived:
-                _add_line(_sums(sums, day, key, opening.provider, line.model), line)
+                _add_line(_sums(sums, day, key, opening.provider, line.model), line, own=own)
     return {TotalKey(*key): Total(*figures) for key, figures in sums.items()}
 
 
@@ -260,8 +266,8 @@ def _sums(sums: dict[tuple[str, str, str, str], list[int]], *key: str) -> list[i
     return sums.setdefault((day, name, provider, model), [0] * len(FIGURES))
 
 
-def _add_line(figures: list[int], line: Line) -> None:
-    """In the order of `Total`'s fields."""
+def _add_line(figures: list[int], line: Line, *, own: bool) -> None:
+    """In the order of `Total`'s fields. What an attempt's own line lacks, its correction does not lack again."""
     usage = line.usage
     shown = shown_figures(usage)
     for place, value in enumerate(shown, 1):
@@ -272,6 +278,6 @@ def _add_line(figures: list[int], line: Line) -> None:
             for bucket, voucher in usage.provenance.items()
             if voucher is Provenance.ESTIMATED and bucket not in _UNITS
         )
-    figures[9] += shown[0] is None or shown[3] is None
-    figures[10] += line.cost is None
+    figures[9] += own and (shown[0] is None or shown[3] is None)
+    figures[10] += own and line.cost is None
     figures[11] += line.cost or 0

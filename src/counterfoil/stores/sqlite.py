@@ -48,7 +48,7 @@ _WAL_KEPT_BYTES: Final = 64 << 20
 _ENTRY_COLUMNS: Final = (
     *("attempt", "exchange", "opened", "closed", "route", "provider", "model", "key", "user", "exit", "status"),
     *("finality", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"),
-    *("search_units", "images", "provider_total", "cost_picodollars", "estimated", "entry"),
+    *("search_units", "images", "provider_total", "cost_picodollars", "estimated", "entry", "corrects"),
 )
 _TOTAL_COLUMNS: Final = (*DIMENSIONS, *(name for name in FIGURES if name != "cost"), "cost_dollars", "cost_picodollars")
 
@@ -80,6 +80,12 @@ class SqliteReader:
         with closing(self._reading()) as connection:
             row = connection.execute("SELECT entry FROM entries WHERE attempt = ?", (attempt,)).fetchone()
         return None if row is None else _DECODE(row[0])
+
+    def corrections(self, attempt: str) -> list[Entry]:
+        """What corrects an attempt, oldest first."""
+        with closing(self._reading()) as connection:
+            rows = connection.execute("SELECT entry FROM entries WHERE corrects = ? ORDER BY attempt", (attempt,))
+            return [_DECODE(row[0]) for row in rows]
 
     def present(self, attempts: Iterable[str]) -> set[str]:
         """Those of `attempts` that have an entry."""
@@ -227,6 +233,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         _fitting(entry.cost),
         usage.estimated,
         _ENCODE(entry).decode(),
+        None if entry.corrects is None else entry.corrects.attempt,
     )
 
 

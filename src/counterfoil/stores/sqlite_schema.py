@@ -71,6 +71,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE totals ADD COLUMN search_units INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE totals ADD COLUMN images INTEGER NOT NULL DEFAULT 0",
     ),
+    (
+        # The attempt that a correction corrects. A correction's counts and its cost are differences: they may be < 0.
+        "ALTER TABLE entries ADD COLUMN corrects TEXT",
+        "CREATE INDEX entries_by_corrected ON entries (corrects, attempt) WHERE corrects IS NOT NULL",
+    ),
 )
 VERSION: Final = len(MIGRATIONS)
 
