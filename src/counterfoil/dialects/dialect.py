@@ -22,6 +22,7 @@ from counterfoil.core.operation import (
     RerankRequest,
 )
 from counterfoil.framing.frame import Frame, Framing
+from counterfoil.usage.reading import Report
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Usage
 
@@ -188,6 +189,8 @@ class Dialect(msgspec.Struct, Generic[RequestT], frozen=True, kw_only=True):
     """(streamed, choices, quirks) -> a new decoder."""
     read_failure: Callable[[int, Mapping[str, str], bytes], Failure]
     """(status, lower-case headers, body) of an error answer -> the failure."""
+    read_head: Callable[[Mapping[str, str]], Report | None] | None = None
+    """Lower-case headers of a reply -> the counts in them. It comes before the body, whose reports replace it."""
 
 
 class ClientDialect(Dialect[RequestT], Generic[RequestT], frozen=True, kw_only=True):

@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from counterfoil.dialects.anthropic_messages import ANTHROPIC_COUNT, ANTHROPIC_MESSAGES
+from counterfoil.dialects.bedrock_converse import BEDROCK_CONVERSE, BEDROCK_COUNT
+from counterfoil.dialects.bedrock_invoke import BEDROCK_INVOKE
 from counterfoil.dialects.dialect import ClientDialect, Dialect
 from counterfoil.dialects.gemini import GEMINI
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
@@ -26,6 +28,9 @@ DIALECTS: Final[Mapping[str, Dialect[Any]]] = MappingProxyType(
             ANTHROPIC_COUNT,
             OPENAI_EMBEDDINGS,
             GEMINI,
+            BEDROCK_CONVERSE,
+            BEDROCK_COUNT,
+            BEDROCK_INVOKE,
         )
     }
 )

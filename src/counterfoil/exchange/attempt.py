@@ -206,6 +206,7 @@ class _Running:
             choices=call.peek.choices,
             quirks=self._quirks,
             limits=self._context.limits,
+            headers=head.headers,
         )
         facts = ReplyFacts(
             id=f"{call.dialect.id_prefix}{self.opening.attempt}",

@@ -70,7 +70,7 @@ def read_reply(
     if is_web_page(headers):
         meter.failure = web_page(status)
         pieces = ()
-    reply = Reply(dialect, meter, streamed=streamed, choices=choices, quirks=quirks, limits=limits)
+    reply = Reply(dialect, meter, streamed=streamed, choices=choices, quirks=quirks, limits=limits, headers=headers)
     steps: list[Step] = []
     for data in pieces:
         if reply.over:

@@ -6,11 +6,12 @@ The gateway follows a live reply with this and the auditor a recorded one, so th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from counterfoil.config import Limits
 from counterfoil.core.error import FailureKind
-from counterfoil.core.event import Event, ReplyFailed
+from counterfoil.core.event import Event, ReplyFailed, UsageReported
 from counterfoil.dialects.dialect import Decoder, Dialect, Quirks
 from counterfoil.exchange.ending import bad_reply
 from counterfoil.exchange.meter import Meter
@@ -23,6 +24,7 @@ Step = tuple[Frame, Sequence[Event]]
 
 _WEB_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 _NO_FRAME: Final = Frame(b"", comment=True)
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def is_web_page(headers: Mapping[str, str]) -> bool:
@@ -42,11 +44,25 @@ def is_streamed(headers: Mapping[str, str], dialect: Dialect[Any], *, asked: boo
 
 
 class Reply:
-    """One reply being read. What fails in it is the meter's `failure`; after that nothing more is read."""
+    """One reply being read. What fails in it is the meter's `failure`; after that nothing more is read.
+
+    `headers`: the reply's, lower-case names, for dialects that report usage in them.
+    """
 
     def __init__(
-        self, dialect: Dialect[Any], meter: Meter, *, streamed: bool, choices: int, quirks: Quirks, limits: Limits
+        self,
+        dialect: Dialect[Any],
+        meter: Meter,
+        *,
+        streamed: bool,
+        choices: int,
+        quirks: Quirks,
+        limits: Limits,
+        headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
+        report = dialect.read_head(headers) if dialect.read_head is not None else None
+        if report is not None:
+            meter.see((UsageReported(report),))
         self._meter = meter
         self._streamed = streamed
         self._framing: Framing = dialect.framing(limits.frame) if streamed else WholeFraming(limits.reply)

@@ -1,0 +1,77 @@
+"""Converse's usage object.
+
+Rule 1: `inputTokens` excludes cache reads and cache writes, and `totalTokens` includes them (WIRE 1: 428 of 428).
+`outputTokens` includes reasoning, which nobody itemises.
+Rule 2: `...TokenCount` beside `...Tokens` is the same number by its other name (178 of 178), not another number.
+Rule 3: what is written wrongly (a count that is no number) is absent, never an error.
+
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from counterfoil.dialects.bedrock_converse.schema import UNREADABLE
+from counterfoil.usage.reading import Counter, Report
+from counterfoil.usage.settle import Convention
+
+__all__ = ["CONVENTION", "count_of", "read_counts", "read_report"]
+
+CONVENTION: Final = Convention(
+    input_includes=frozenset(),
+    output_includes=frozenset({Counter.REASONING}),
+    total_is=frozenset({Counter.INPUT, Counter.CACHE_READ, Counter.CACHE_WRITE, Counter.OUTPUT}),
+)
+
+_COUNTERS: Final[Mapping[Counter, tuple[str, str]]] = {
+    Counter.INPUT: ("inputTokens", "inputTokenCount"),
+    Counter.OUTPUT: ("outputTokens", "outputTokenCount"),
+    Counter.TOTAL: ("totalTokens", "totalTokenCount"),
+    Counter.CACHE_READ: ("cacheReadInputTokens", "cacheReadInputTokenCount"),
+    Counter.CACHE_WRITE: ("cacheWriteInputTokens", "cacheWriteInputTokenCount"),
+}
+_LIFETIMES: Final[Mapping[str, Counter]] = {"5m": Counter.CACHE_WRITE_5M, "1h": Counter.CACHE_WRITE_1H}
+"""`cacheDetails[].ttl`: what was written to the cache, by lifetime."""
+
+
+def read_report(raw: bytes | msgspec.Raw) -> Report | None:
+    """One usage object as a report; None when it is no object."""
+    word = bytes(raw)
+    try:
+        said = msgspec.json.decode(word)
+    except UNREADABLE:
+        return None
+    return Report(read_counts(said), raw=word) if isinstance(said, dict) else None
+
+
+def read_counts(said: Mapping[str, Any]) -> dict[Counter, int | None]:
+    """The counters that are present; null stays null."""
+    found: dict[Counter, int | None] = {}
+    for counter, names in _COUNTERS.items():
+        for name in names:
+            if name in said and found.get(counter) is None:
+                value = said[name]
+                count = count_of(value)
+                if value is None or count is not None:
+                    found[counter] = count
+    details = said.get("cacheDetails")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict):
+            lifetime, count = _LIFETIMES.get(str(detail.get("ttl"))), count_of(detail.get("inputTokens"))
+            if lifetime is not None and count is not None:
+                found[lifetime] = (found.get(lifetime) or 0) + count
+    return found
+
+
+def count_of(value: object) -> int | None:
+    """A count; None for what is no whole number. Whether it can be a count, the reading says.
+
+    Guardrails make counts of Titan's 6.0 and 3.0 (recorded: openllmetry guardrail-invoke-stream).
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,57 @@
+"""The JSON inside Bedrock's invoke wire, as far as it is read: a body is the model's own, and every maker has its own.
+
+Rule 1: a body is known by its keys. Which model was asked for is not looked at: an ARN does not tell.
+Rule 2: reading is lenient: absent, null and unknown are fine.
+
+https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html: a page a maker. Recorded: bedrock.invoke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+__all__ = ["NO_RAW", "UNREADABLE", "Chunk", "encode", "fields_of", "given", "number", "text"]
+
+NO_RAW: Final = msgspec.Raw()
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What reading bytes that are not the expected JSON can raise (bad UTF-8, bad base64 and deep nesting included)."""
+
+_ENCODER: Final = msgspec.json.Encoder()
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """The payload of a `chunk` event: a piece of the model's own stream, in base64. The padding `p` is unknown here."""
+
+    bytes: str
+
+
+def fields_of(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """The fields of a JSON object, in order, values word for word. Raises one of `UNREADABLE`."""
+    return _FIELDS.decode(data)
+
+
+def given(raw: msgspec.Raw) -> bool:
+    """Whether a field was there with a value other than null."""
+    said = bytes(raw)
+    return bool(said) and said != b"null"
+
+
+def text(fields: Mapping[str, msgspec.Raw], name: str) -> str | None:
+    """A field's text; None where it is absent or something else."""
+    raw = fields.get(name, NO_RAW)
+    return msgspec.json.decode(raw, type=str) if bytes(raw)[:1] == b'"' else None
+
+
+def number(fields: Mapping[str, msgspec.Raw], name: str) -> object:
+    """A field's value as far as it may be a number; None where it is absent."""
+    raw = fields.get(name, NO_RAW)
+    return msgspec.json.decode(raw) if given(raw) and bytes(raw)[:1] not in (b"{", b"[") else None
+
+
+def encode(value: object) -> bytes:
+    """JSON without white space; `Raw` goes in word for word."""
+    return _ENCODER.encode(value)
