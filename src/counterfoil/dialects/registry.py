@@ -10,10 +10,12 @@ from counterfoil.dialects.anthropic_messages import ANTHROPIC_COUNT, ANTHROPIC_M
 from counterfoil.dialects.bedrock_converse import BEDROCK_CONVERSE, BEDROCK_COUNT
 from counterfoil.dialects.bedrock_invoke import BEDROCK_INVOKE
 from counterfoil.dialects.dialect import ClientDialect, Dialect
-from counterfoil.dialects.gemini import GEMINI
+from counterfoil.dialects.gemini import GEMINI, GEMINI_COUNT, GEMINI_EMBED
+from counterfoil.dialects.gemini_interactions import GEMINI_INTERACTIONS
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from counterfoil.dialects.openai_responses import OPENAI_RESPONSES, OPENAI_RESPONSES_COUNT
+from counterfoil.dialects.vertex_predict import VERTEX_PREDICT
 
 __all__ = ["CLIENT_DIALECTS", "DIALECTS"]
 
@@ -28,6 +30,10 @@ DIALECTS: Final[Mapping[str, Dialect[Any]]] = MappingProxyType(
             ANTHROPIC_COUNT,
             OPENAI_EMBEDDINGS,
             GEMINI,
+            GEMINI_COUNT,
+            GEMINI_EMBED,
+            GEMINI_INTERACTIONS,
+            VERTEX_PREDICT,
             BEDROCK_CONVERSE,
             BEDROCK_COUNT,
             BEDROCK_INVOKE,

@@ -6,6 +6,8 @@ from typing import Final
 
 from counterfoil.core.operation import ChatRequest
 from counterfoil.dialects.dialect import Dialect
+from counterfoil.dialects.gemini.count import GEMINI_COUNT
+from counterfoil.dialects.gemini.embed import GEMINI_EMBED
 from counterfoil.dialects.gemini.failure import read_failure
 from counterfoil.dialects.gemini.path import method_path
 from counterfoil.dialects.gemini.reply import GeminiDecoder
@@ -14,7 +16,7 @@ from counterfoil.dialects.gemini.turns import DIALECT
 from counterfoil.dialects.gemini.usage import CONVENTION
 from counterfoil.framing.json_array import EventsOrArrayFraming
 
-__all__ = ["GEMINI"]
+__all__ = ["GEMINI", "GEMINI_COUNT", "GEMINI_EMBED"]
 
 
 def _path(model: str, streamed: bool) -> str:

@@ -162,7 +162,7 @@ def _write_tools(body: Body, request: ChatRequest, desk: Desk) -> None:
         return
     if request.parallel_tool_calls is False:
         desk.cannot("parallel_tool_calls", "this API cannot be asked for one call at a time")
-    mode = "auto" if choice is None else choice.mode
+    mode: str = "auto" if choice is None else choice.mode
     if mode == "auto" and any(tool.strict for tool in request.tools):
         mode = "strict"
     calling: Body = {"mode": _MODES[mode]} if mode in _MODES else {}

@@ -21,7 +21,7 @@ from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
 
-__all__ = ["CONVENTION", "ESTIMATED", "modality_counts", "read_report", "write_usage"]
+__all__ = ["CONVENTION", "ESTIMATED", "counts_of", "read_report", "write_usage"]
 
 CONVENTION: Final = Convention(
     input_includes=frozenset({Counter.CACHE_READ, Counter.CACHE_READ_AUDIO, Counter.INPUT_AUDIO, Counter.INPUT_IMAGE}),
@@ -41,8 +41,7 @@ _PLACES: Final[Mapping[Counter, str]] = {
     Counter.REASONING: "thoughtsTokenCount",
     Counter.TOTAL: "totalTokenCount",
 }
-_IMAGE: Final = frozenset({"IMAGE", 2})
-_AUDIO: Final = frozenset({"AUDIO", 4})
+_MODALITIES: Final[Mapping[str, str]] = {"IMAGE": "image", "2": "image", "AUDIO": "audio", "4": "audio"}
 """The word, and its number in protobuf's enum: https://ai.google.dev/api/generate-content#Modality"""
 
 
@@ -58,39 +57,38 @@ def read_report(raw: bytes | msgspec.Raw, *, last: bool = True) -> Report | None
         return None
     if not isinstance(said, dict):
         return None
-    counts: dict[Counter, int | None] = {
-        counter: _count(said[name]) for counter, name in _PLACES.items() if name in said
-    }
+    counts = counts_of(said)
     if not last and counts.get(Counter.OUTPUT) is None:
         counts.pop(Counter.TOTAL, None)
-    _split_input(counts, said)
-    _split_output(counts, said)
     return Report(counts, estimated=said.get(ESTIMATED) is True, raw=word) if counts else None
 
 
-def modality_counts(details: object) -> Mapping[str, int]:
+def counts_of(said: Mapping[str, Any]) -> dict[Counter, int | None]:
+    """The counters of a `usageMetadata`; null stays null, and what is no number is null."""
+    counts: dict[Counter, int | None] = {
+        counter: _count(said[name]) for counter, name in _PLACES.items() if name in said
+    }
+    _split_input(counts, said)
+    _split_output(counts, said)
+    return counts
+
+
+def _modality_counts(details: object) -> Mapping[str, int]:
     """Tokens of the modalities that have counters of their own ("image", "audio"), of a `...TokensDetails` list."""
     found: dict[str, int] = {}
     for entry in details if isinstance(details, list) else ():
         if not isinstance(entry, dict):
             continue
-        modality, count = entry.get("modality"), _count(entry.get("tokenCount"))
-        name = _modality(modality)
+        name, count = _MODALITIES.get(str(entry.get("modality")).upper()), _count(entry.get("tokenCount"))
         if name is not None and count is not None and count > 0:
             found[name] = found.get(name, 0) + count
     return found
 
 
-def _modality(said: object) -> str | None:
-    if not isinstance(said, str | int):
-        return None
-    return "image" if said in _IMAGE else "audio" if said in _AUDIO else None
-
-
 def _split_input(counts: dict[Counter, int | None], said: Mapping[str, Any]) -> None:
     """The audio and the images of the prompt. Both counts include what was cached of them; our counters do not."""
     whole, cached = counts.get(Counter.INPUT), counts.get(Counter.CACHE_READ)
-    cache = modality_counts(said.get("cacheTokensDetails"))
+    cache = _modality_counts(said.get("cacheTokensDetails"))
     if cached is not None:
         audio = min(cache.get("audio", 0), cached)
         if audio:
@@ -99,7 +97,7 @@ def _split_input(counts: dict[Counter, int | None], said: Mapping[str, Any]) -> 
     if whole is None:
         return
     left = whole - (cached or 0)
-    prompt = modality_counts(said.get("promptTokensDetails"))
+    prompt = _modality_counts(said.get("promptTokensDetails", said.get("promptTokenDetails")))
     for name, counter in (("audio", Counter.INPUT_AUDIO), ("image", Counter.INPUT_IMAGE)):
         if name in prompt:
             counts[counter] = max(0, min(prompt[name] - cache.get(name, 0), left))
@@ -110,7 +108,7 @@ def _split_output(counts: dict[Counter, int | None], said: Mapping[str, Any]) ->
     left = counts.get(Counter.OUTPUT)
     if left is None:
         return
-    made = modality_counts(said.get("candidatesTokensDetails"))
+    made = _modality_counts(said.get("candidatesTokensDetails"))
     for name, counter in (("audio", Counter.OUTPUT_AUDIO), ("image", Counter.OUTPUT_IMAGE)):
         if name in made:
             counts[counter] = min(made[name], left)
