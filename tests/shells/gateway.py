@@ -242,12 +242,18 @@ def gateway(
     *,
     text: str | None = None,
     patience: Patience | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[RunningGateway]:
-    """A running gateway; `text` is the whole configuration, else it is written from `models` and `more`."""
+    """A running gateway; `text` is the whole configuration, else it is written from `models` and `more`.
+
+    `environ`: where it looks for secrets and addresses; by default there are none.
+    """
     config = directory / "counterfoil.yaml"
     config.write_text(written(models or {}, more) if text is None else text)
     service = Service(
-        lambda: load_setup(config, data_dir=directory, environ={}), directory / "ledger.db", patience=patience
+        lambda: load_setup(config, data_dir=directory, environ=environ or {}),
+        directory / "ledger.db",
+        patience=patience,
     )
     service.bind()
     ready = threading.Event()

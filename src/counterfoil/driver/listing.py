@@ -21,7 +21,19 @@ from counterfoil.providers.listing import Names, Shape, read_names
 from counterfoil.providers.provider import Auth
 from counterfoil.transport.transport import Asking, Broken, Cut, Unreachable, Upstream
 
-__all__ = ["AGAIN", "ANSWER_LIMIT", "ASK_SECONDS", "Asked", "Catalogue", "Listed", "ListingFailed", "ask"]
+__all__ = [
+    "AGAIN",
+    "ANSWER_LIMIT",
+    "ASK_SECONDS",
+    "AT_ONCE",
+    "KEPT_SECONDS",
+    "Asked",
+    "Catalogue",
+    "Listed",
+    "ListingFailed",
+    "ask",
+    "log_change",
+]
 
 KEPT_SECONDS: Final = 600.0
 """A list is asked for anew when it is older."""
@@ -84,12 +96,13 @@ class Catalogue:
         reveal: Reveal,
         *,
         clock: Callable[[], float] = time.monotonic,
-        kept: float = KEPT_SECONDS,
+        changed: Callable[[Listed, Listed], None] = lambda before, now: None,
     ) -> None:
+        """`changed`: called with what was known of a list and what is, after each time it was asked for."""
         self._transport = transport
         self._reveal = reveal
         self._clock = clock
-        self._seconds = kept
+        self._changed = changed
         self._kept: dict[str, _Kept] = {}
         self._wake = asyncio.Event()
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -131,13 +144,13 @@ class Catalogue:
                 names = await ask(self._transport, kept.asked, self._reveal)
             except ListingFailed as error:
                 kept.listed = msgspec.structs.replace(before, state="failed", problem=str(error))
-                wait = min(AGAIN[min(kept.failures, len(AGAIN) - 1)], self._seconds)
+                wait = AGAIN[min(kept.failures, len(AGAIN) - 1)]
                 kept.failures += 1
             else:
                 kept.listed = Listed(before.provider, "listed", names.models, names.left_off)
-                wait, kept.failures = self._seconds, 0
+                wait, kept.failures = KEPT_SECONDS, 0
             kept.due = self._clock() + wait
-        _tell(before, kept.listed)
+        self._changed(before, kept.listed)
 
 
 class ListingFailed(Exception):
@@ -187,8 +200,8 @@ def _refusal(status: int, secret: str | None) -> str:
     return f"HTTP {status}"
 
 
-def _tell(before: Listed, now: Listed) -> None:
-    """Say what changed, once."""
+def log_change(before: Listed, now: Listed) -> None:
+    """Say once that a list came, or why it does not."""
     if now.state == "failed" and (before.state, before.problem) != (now.state, now.problem):
         _log.warning("%s could not be asked for its models: %s", now.provider, now.problem)
     elif now.state == "listed" and before.state != "listed":

@@ -25,7 +25,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from counterfoil.config import Config
 from counterfoil.core.error import CounterfoilError
 from counterfoil.driver.drive import Driver, jitter, new_id
-from counterfoil.driver.listing import Catalogue
+from counterfoil.driver.listing import Catalogue, log_change
 from counterfoil.exchange.call import Context
 from counterfoil.ledger.entry import Line, Opening
 from counterfoil.ledger.pricing import price_lines
@@ -42,6 +42,7 @@ from counterfoil.server.state import ReloadRefused, State
 from counterfoil.stores.books import LedgerBooks, open_books
 from counterfoil.stores.health import HEALTHY
 from counterfoil.stores.journal import Fsync, JournalSettings
+from counterfoil.transport.credential import Credentials
 from counterfoil.transport.http import AiohttpTransport
 from counterfoil.transport.transport import Unreachable
 from counterfoil.usage.settle import SettledLine
@@ -79,6 +80,7 @@ class Service:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._server: _Server | None = None
+        self._credentials: Credentials | None = None
         self.books: LedgerBooks | None = None
         self.gateway: Gateway | None = None
 
@@ -125,8 +127,9 @@ class Service:
         books = self.books = await asyncio.to_thread(open_books, self._ledger, self._price_replayed, _journal(config))
         engine = self._engine = self._engine or Engine()
         transport = AiohttpTransport()
-        driver = Driver(transport, books, self._reveal, self._embedded)
-        catalogue = Catalogue(transport, self._reveal)
+        credentials = self._credentials = Credentials(self._setup.environ)
+        driver = Driver(transport, books, self._reveal, self._embedded, credentials)
+        catalogue = Catalogue(transport, self._reveal, changed=log_change)
         catalogue.follow(self._setup.names.asked())
         metrics = Metrics(lambda: driver.open_exchanges, lambda: books.health().ok)
         metrics.know(config.models)
@@ -149,6 +152,7 @@ class Service:
                     task.cancel()
                 await asyncio.gather(*watching, return_exceptions=True)
                 await driver.close()
+                credentials.close()
                 await engine.close()
                 whole = await asyncio.to_thread(books.shut, _FLUSH)
         if not whole:
@@ -208,6 +212,8 @@ class Service:
         # What waits for a retry may still name a secret of the old configuration.
         secrets = self._setup.secrets.merged(setup.secrets)
         self._prices = setup.prices
+        if self._credentials is not None:
+            self._credentials.forget()
         self._setup = msgspec.structs.replace(
             setup,
             secrets=secrets,
