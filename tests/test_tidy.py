@@ -51,6 +51,7 @@ _IMPURE: Final = frozenset({
 _SAME_WORD: Final[Mapping[tuple[str, str], str]] = {
     ("counterfoil.cli.command", "local"): "the name of a command",
     ("counterfoil.providers.provider", "google"): "a style of auth: Google's credentials",
+    ("counterfoil.providers.facts", "google"): "a style of auth: Google's credentials",
 }
 """Where a provider's name is another thing's name as well."""
 

@@ -32,7 +32,7 @@ REPLY = chat_reply(text=tuple(f"word{number} " for number in range(12)), usage=C
 
 
 async def post(transport: Transport, url: str) -> Upstream:
-    return await transport.post(url, {}, b'{"stream":true}', connect=5.0, query={})
+    return await transport.post(url, {}, b'{"stream":true}', connect=5.0)
 
 
 async def read_all(upstream: Upstream) -> bytes:
@@ -259,7 +259,7 @@ def test_a_certificate_is_checked_against_the_trust_of_the_system(
     def block(url: str) -> bytes:
         transport = BlockingTransport()
         try:
-            return bytes(transport.post(url, {}, b"{}", connect=5.0, query={}).read(float("inf")))
+            return bytes(transport.post(url, {}, b"{}", connect=5.0).read(float("inf")))
         finally:
             transport.close()
 
@@ -268,13 +268,13 @@ def test_a_certificate_is_checked_against_the_trust_of_the_system(
         url = f"https://localhost:{server.sockets[0].getsockname()[1]}/v1"
         httpcore._system_trust.cache_clear()
         with pytest.raises(Unreachable, match="certificate"):
-            await PooledTransport().post(url, {}, b"{}", connect=5.0, query={})
+            await PooledTransport().post(url, {}, b"{}", connect=5.0)
         with pytest.raises(Unreachable, match="certificate"):
             await asyncio.to_thread(block, url)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         httpcore._system_trust.cache_clear()
         transport = PooledTransport()
-        assert await (await transport.post(url, {}, b"{}", connect=5.0, query={})).read() == b"hi"
+        assert await (await transport.post(url, {}, b"{}", connect=5.0)).read() == b"hi"
         assert await asyncio.to_thread(block, url) == b"hi"
         await transport.close()
         server.close()

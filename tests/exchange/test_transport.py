@@ -37,7 +37,7 @@ def _either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 async def post(
     transport: Transport, url: str, headers: Mapping[str, str] | None = None, connect: float = 5.0
 ) -> Upstream:
-    return await transport.post(url, headers or {}, b'{"stream":true}', connect=connect, query={})
+    return await transport.post(url, headers or {}, b'{"stream":true}', connect=connect)
 
 
 async def read_all(upstream: Upstream) -> bytes:

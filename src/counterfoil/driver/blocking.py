@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import queue
 import threading
 import time
 import warnings
@@ -20,8 +19,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self, assert_never
 
+from counterfoil.driver.closing import Closer
 from counterfoil.driver.drive import NOTE_EVERY
-from counterfoil.driver.sending import Begun, sending_of
+from counterfoil.driver.sending import REFUSED, Begun, Payer, sending_of
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -42,10 +42,12 @@ from counterfoil.exchange.command import (
 )
 from counterfoil.exchange.exchange import exchange
 from counterfoil.exchange.meter import Meter
+from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.entry import Exit
 from counterfoil.ledger.store import Books
 from counterfoil.providers.provider import EMBEDDED
 from counterfoil.transport.blocking import BlockingTransport, BlockingUpstream
+from counterfoil.transport.credential import Credentials
 from counterfoil.transport.transport import Broken, Cut, Unreachable
 
 __all__ = ["BlockingEmbedded", "BlockingRun"]
@@ -76,8 +78,10 @@ class BlockingRun:
         transport: BlockingTransport,
         reveal: Callable[[str], str | None],
         embedded: BlockingEmbedded | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
-        self._pulled = _Pulled(call, context, books, transport, reveal, embedded)
+        """`reveal`: a secret by its name; `credentials`: where deployments without a secret find what pays for them."""
+        self._pulled = _Pulled(call, context, books, transport, reveal, embedded, credentials)
         self._ahead: bytes | None = None
         _CLOSER.ready()
         weakref.finalize(self, _forgotten, self._pulled).atexit = False
@@ -131,11 +135,15 @@ class _Pulled:
         transport: BlockingTransport,
         reveal: Callable[[str], str | None],
         embedded: BlockingEmbedded | None,
+        credentials: Credentials | None,
     ) -> None:
         self._books = books
         self._transport = transport
         self._reveal = reveal
         self._embedded = embedded
+        self._credentials = credentials
+        self._sent = True
+        """False while a Post has not yet gone out: what is interrupted then has cost nothing."""
         self._wall = context.wall
         self._corrector = context.corrector
         self._steps = exchange(call, context)
@@ -249,7 +257,8 @@ class _Pulled:
     def _carry_out(self, command: Command) -> Answer:
         match command:
             case Read() | Deliver() | Post() | Wait():
-                return self._take_interruption() or self._waited(command)
+                self._sent = not isinstance(command, Post)
+                return self._unsent(self._take_interruption() or self._waited(command))
             case Open(opening=opening, meter=meter):
                 self._books.open(opening)
                 self._meter, self._note_at = meter, time.monotonic() + NOTE_EVERY
@@ -297,6 +306,12 @@ class _Pulled:
             return Interrupted(Exit.CLIENT_GONE, _INTERRUPTED)
         return None
 
+    def _unsent(self, answer: Answer) -> Answer:
+        """An answer as it is; an interruption says whether the request had gone out."""
+        if self._sent or not isinstance(answer, Interrupted):
+            return answer
+        return Interrupted(answer.exit, answer.detail, unsent=True)
+
     def _note(self) -> None:
         now = time.monotonic()
         if self._meter is None or now < self._note_at:
@@ -308,63 +323,38 @@ class _Pulled:
 
     def _post(self, command: Post) -> Head | Interrupted:
         deployment = command.deployment
-        secret = self._reveal(deployment.secret) if deployment.secret else None
-        base_url = deployment.base_url
         try:
-            if base_url == EMBEDDED:
-                if self._embedded is None:
-                    raise Unreachable("this process runs no model of its own")
-                base_url, secret = self._embedded(command.deadline)
-            sending = sending_of(command, base_url, secret)
+            base_url, payer = self._paid(deployment, command.deadline)
+            sending = sending_of(command, base_url, payer, self._wall())
+            self._sent = True
             upstream = self._transport.post(
-                sending.url,
-                sending.headers,
-                command.body,
-                connect=command.connect,
-                query=sending.query,
-                deadline=command.deadline,
+                sending.url, sending.headers, command.body, connect=command.connect, deadline=command.deadline
             )
         except (Unreachable, Broken, Cut) as error:
             return Interrupted(Exit.LOST, str(error), unsent=isinstance(error, Unreachable))
         self._upstream = upstream
+        if deployment.fetched and upstream.status in REFUSED and self._credentials is not None:
+            self._credentials.refused(payer)
         return Head(upstream.status, upstream.headers)
+
+    def _paid(self, deployment: Deployment, deadline: float) -> tuple[str, Payer]:
+        """Where the deployment is now, and who pays. Raises Unreachable or TimeoutError."""
+        if deployment.base_url == EMBEDDED:
+            if self._embedded is None:
+                raise Unreachable("this process runs no model of its own")
+            return self._embedded(deadline)
+        if not deployment.fetched:
+            return deployment.base_url, self._reveal(deployment.secret) if deployment.secret else None
+        if self._credentials is None:
+            raise Unreachable("this process fetches no credentials")
+        return deployment.base_url, self._credentials.get(deployment.provider.auth, deadline)
 
 
 _RUNNING: Final[set[_Pulled]] = set()
 """Begun and not ended: what the end of the interpreter still closes."""
 
 
-class _Closer:
-    """Closes what was forgotten, on a thread of its own."""
-
-    def __init__(self) -> None:
-        self._forgotten: queue.SimpleQueue[_Pulled] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def ready(self) -> None:
-        """Have a thread. Called while nothing is being collected: a thread cannot be started from there."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="counterfoil-closer", daemon=True)
-                self._thread.start()
-
-    def close_soon(self, pulled: _Pulled) -> None:
-        """Safe to call from the garbage collector: so is the queue's `put`."""
-        self._forgotten.put(pulled)
-
-    def forked(self) -> None:
-        """In a child: the thread is the parent's, and so is what runs."""
-        _RUNNING.clear()
-        self.__init__()  # type: ignore[misc]  # a lock of the parent may be held for ever
-
-    def _work(self) -> None:
-        while True:
-            with contextlib.suppress(Exception):
-                self._forgotten.get().close()
-
-
-_CLOSER: Final = _Closer()
+_CLOSER: Final = Closer()
 
 
 def _forgotten(pulled: _Pulled) -> None:
@@ -382,6 +372,12 @@ def _close_all() -> None:
             pulled.close(wait=False)
 
 
+def _forked() -> None:
+    """In a child: what runs is the parent's."""
+    _RUNNING.clear()
+    _CLOSER.forked()
+
+
 atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_CLOSER.forked)
+    os.register_at_fork(after_in_child=_forked)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, assert_never
 
-from counterfoil.driver.sending import sending_of
+from counterfoil.driver.sending import REFUSED, Payer, sending_of
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -34,9 +34,11 @@ from counterfoil.exchange.command import (
 )
 from counterfoil.exchange.exchange import exchange
 from counterfoil.exchange.meter import Meter
+from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.entry import Exit
 from counterfoil.ledger.store import Books
 from counterfoil.providers.provider import EMBEDDED
+from counterfoil.transport.credential import Credentials
 from counterfoil.transport.transport import Broken, Cut, Transport, Unreachable, Upstream
 
 __all__ = ["Client", "Driver", "Embedded", "Run", "jitter", "new_id"]
@@ -74,11 +76,14 @@ class Driver:
         books: Books,
         reveal: Callable[[str], str | None],
         embedded: Embedded | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
+        """`reveal`: a secret by its name; `credentials`: where deployments without a secret find what pays for them."""
         self._transport = transport
         self._books = books
         self._reveal = reveal
         self._embedded = embedded
+        self._credentials = credentials
         self._running: set[Run] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._closing = False
@@ -132,12 +137,15 @@ class Run:
         self._transport = driver._transport  # noqa: SLF001
         self._reveal = driver._reveal  # noqa: SLF001
         self._embedded = driver._embedded  # noqa: SLF001
+        self._credentials = driver._credentials  # noqa: SLF001
         self._context = context
         self._client = client
         self._steps = exchange(call, context)
         self._upstream: Upstream | None = None
         self._meter: Meter | None = None
         self._note_at = 0.0
+        self._sent = True
+        """False while a Post has not yet gone out: what is interrupted then has cost nothing."""
         self._deadline: float | None = None
         self._task: asyncio.Task[object] | None = None
         self._interruption: Interrupted | None = None
@@ -245,9 +253,9 @@ class Run:
 
     async def _interruptible(self, command: Read | Deliver | Post | Wait) -> Answer:
         self._deadline = None if isinstance(command, Wait) else command.deadline
+        self._sent = not isinstance(command, Post)
         if self._interruption is not None:
-            interruption, self._interruption = self._interruption, None
-            return interruption
+            return self._answered()
         try:
             match command:
                 case Read():
@@ -269,35 +277,47 @@ class Run:
 
     def _take_interruption(self) -> Interrupted:
         """Turn a cancellation into an answer. One from outside is honoured once the books are closed."""
-        interruption, self._interruption = self._interruption, None
+        interruption = self._answered()
         task = self._task
         if task is None:
             raise asyncio.CancelledError
         others = task.cancelling() > 0 if interruption is None else task.uncancel() > self._asked
         if others:
             self._asked, self._cancelled = task.cancelling(), True
-            return Interrupted(Exit.SHUTDOWN, _CANCELLED)
+            return Interrupted(Exit.SHUTDOWN, _CANCELLED, unsent=not self._sent)
         # Without either nobody stopped this task: what it waited for was cancelled under it.
-        return interruption or Interrupted(Exit.LOST, "the call was dropped")
+        return interruption or Interrupted(Exit.LOST, "the call was dropped", unsent=not self._sent)
+
+    def _answered(self) -> Interrupted | None:
+        """The interruption that is answered now, if there is one."""
+        interruption, self._interruption = self._interruption, None
+        if interruption is None or self._sent:
+            return interruption
+        return Interrupted(interruption.exit, interruption.detail, unsent=True)
 
     async def _post(self, command: Post) -> Head | Interrupted:
         deployment = command.deployment
-        secret = self._reveal(deployment.secret) if deployment.secret else None
-        base_url = deployment.base_url
-        if base_url == EMBEDDED:
-            try:
-                base_url, secret = await self._start_embedded()
-            except Unreachable as error:
-                return Interrupted(Exit.LOST, str(error), unsent=True)
-        sending = sending_of(command, base_url, secret)
         try:
-            upstream = await self._transport.post(
-                sending.url, sending.headers, command.body, connect=command.connect, query=sending.query
-            )
+            base_url, payer = await self._paid(deployment)
+            sending = sending_of(command, base_url, payer, self._context.wall())
+            self._sent = True
+            upstream = await self._transport.post(sending.url, sending.headers, command.body, connect=command.connect)
         except (Unreachable, Broken, Cut) as error:
             return Interrupted(Exit.LOST, str(error), unsent=isinstance(error, Unreachable))
         self._upstream = upstream
+        if deployment.fetched and upstream.status in REFUSED and self._credentials is not None:
+            self._credentials.refused(payer)
         return Head(upstream.status, upstream.headers)
+
+    async def _paid(self, deployment: Deployment) -> tuple[str, Payer]:
+        """Where the deployment is now, and who pays. Raises Unreachable."""
+        if deployment.base_url == EMBEDDED:
+            return await self._start_embedded()
+        if not deployment.fetched:
+            return deployment.base_url, self._reveal(deployment.secret) if deployment.secret else None
+        if self._credentials is None:
+            raise Unreachable("this process fetches no credentials")
+        return deployment.base_url, await self._credentials.wait(deployment.provider.auth)
 
     async def _start_embedded(self) -> tuple[str, str]:
         if self._embedded is None:

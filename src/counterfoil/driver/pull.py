@@ -23,6 +23,7 @@ from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import Outcome
 from counterfoil.ledger.entry import Exit
 from counterfoil.ledger.store import Books
+from counterfoil.transport.credential import Credentials
 from counterfoil.transport.transport import Transport
 
 __all__ = ["LoopDrivers", "PullRun"]
@@ -37,11 +38,13 @@ class LoopDrivers:
         books: Books,
         reveal: Callable[[str], str | None],
         embedded: Embedded | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._transport = transport
         self._books = books
         self._reveal = reveal
         self._embedded = embedded
+        self._credentials = credentials
         self._process = os.getpid()
         self._drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Driver] = weakref.WeakKeyDictionary()
 
@@ -52,7 +55,7 @@ class LoopDrivers:
         loop = asyncio.get_running_loop()
         driver = self._drivers.get(loop)
         if driver is None:
-            driver = Driver(self._transport, self._books, self._reveal, self._embedded)
+            driver = Driver(self._transport, self._books, self._reveal, self._embedded, self._credentials)
             self._drivers[loop] = driver
         return driver
 

@@ -1,16 +1,32 @@
-"""What every driver shares: what a Post sends, and the head of the reply that a client is given."""
+"""What every driver shares: what a Post sends, and the head of the reply that a client is given.
+
+Rule: a URL leaves here as it goes out, percent-encoded once, and no transport touches it: a signature covers it.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from urllib.parse import parse_qsl
+from typing import Final, assert_never
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
 from counterfoil.exchange.command import Post
-from counterfoil.providers.auth import auth_headers
+from counterfoil.exchange.route import Deployment
+from counterfoil.providers.auth import AwsKeys, BearerToken, Credential, auth_headers, sign
+from counterfoil.transport.transport import Unreachable
 
-__all__ = ["Begun", "Sending", "sending_of"]
+__all__ = ["REFUSED", "Begun", "Payer", "Sending", "sending_of"]
+
+Payer = str | Credential | None
+"""A secret, or what was fetched where none was given; None: nobody, the provider is free or the deployment keyless."""
+
+REFUSED: Final = frozenset({401, 403})
+"""What a provider answers to a credential that holds no longer."""
+_SIGNED: Final = frozenset({"content-type"})
+"""The headers of ours that a signature covers: a proxy on the way may change others."""
+_PATH: Final = "/%:@!$&'()*+,;=~"
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -25,25 +41,63 @@ class Sending(msgspec.Struct, frozen=True):
     """What is sent to a provider."""
 
     url: str
+    """Whole, in ASCII."""
     headers: Mapping[str, str]
-    query: Mapping[str, str]
 
 
-def sending_of(command: Post, base_url: str, secret: str | None) -> Sending:
-    """What a Post sends, and where. Pure."""
+def sending_of(command: Post, base_url: str, payer: Payer, at: float) -> Sending:
+    """What a Post sends, and where. `at`: Unix seconds, for a signature. Pure. Raises Unreachable for no URL."""
     deployment = command.deployment
     provider = deployment.provider
     own = (provider.stream_path or provider.path) if command.streamed else provider.path
-    path, _, query = (own.format(model=deployment.model) if own else command.path).partition("?")
-    return Sending(
-        base_url.rstrip("/") + path,
-        {
-            "content-type": "application/json",
-            "accept": deployment.dialect.content_type if command.streamed else "application/json",
-            "user-agent": "counterfoil",
-            **provider.headers,
-            **deployment.headers,
-            **auth_headers(provider.auth, secret),
-        },
-        {**dict(parse_qsl(query, keep_blank_values=True)), **provider.query, **deployment.query},
-    )
+    path, _, query = (_with_model(own, deployment.model) if own else command.path).partition("?")
+    asked = {**dict(parse_qsl(query, keep_blank_values=True)), **provider.query, **deployment.query}
+    try:
+        url = _wire(base_url.rstrip("/")) + quote(path, safe=_PATH)
+    except ValueError:
+        raise Unreachable("the base_url is not a URL") from None
+    if asked:
+        url += "?" + urlencode(asked, quote_via=quote, safe="")
+    headers = {
+        "content-type": "application/json",
+        "accept": deployment.dialect.content_type if command.streamed else "application/json",
+        "user-agent": "counterfoil",
+        **provider.headers,
+        **deployment.headers,
+    }
+    return Sending(url, {**headers, **_paid(deployment, payer, url, headers, command.body, at)})
+
+
+def _paid(
+    deployment: Deployment, payer: Payer, url: str, headers: Mapping[str, str], body: bytes, at: float
+) -> Mapping[str, str]:
+    auth = deployment.provider.auth
+    match payer:
+        case None | str():
+            return auth_headers(auth, payer)
+        case BearerToken(token=token):
+            return {"authorization": f"Bearer {token}"}
+        case AwsKeys():
+            covered = {name: value for name, value in headers.items() if name in _SIGNED or name.startswith("x-amz")}
+            region = deployment.region or ""
+            return sign(
+                payer, method="POST", url=url, headers=covered, body=body, region=region, service=auth.service, at=at
+            )
+        case _:
+            assert_never(payer)
+
+
+def _with_model(path: str, model: str) -> str:
+    """A row's path with the model's name as one segment of it. Its `@` and `:` may stand there (RFC 3986, 3.3)."""
+    return path.replace("{model}", quote(model, safe="@:"))
+
+
+@functools.lru_cache(maxsize=1024)
+def _wire(base_url: str) -> str:
+    """A base URL as it goes out: the host's name and the path in ASCII. Raises ValueError for what is no host name."""
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    name = host if host.isascii() else host.encode("idna").decode()
+    shown = f"[{name}]" if ":" in name else name
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://{shown}{port}{quote(parts.path, safe=_PATH)}"

@@ -122,7 +122,9 @@ class Client(_Settings):
         """One call: its reply or its stream. Use `chat.completions.create`."""
         core = self._core
         prepared = core.prepare(model, messages, stream, params)
-        run = BlockingRun(prepared.call, core.context, core.books, self._transport, core.reveal, core.embedded)
+        run = BlockingRun(
+            prepared.call, core.context, core.books, self._transport, core.reveal, core.embedded, core.credentials
+        )
         self._runs.add(run)
         try:
             begun = run.begin()
@@ -143,7 +145,7 @@ class AsyncClient(_Settings):
 
     def _start(self) -> None:
         core = self._core
-        self._drivers = LoopDrivers(PooledTransport(), core.books, core.reveal, core.embedded_async)
+        self._drivers = LoopDrivers(PooledTransport(), core.books, core.reveal, core.embedded_async, core.credentials)
         self._finalizer = weakref.finalize(self, self._core.close)
 
     @property

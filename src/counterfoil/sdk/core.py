@@ -39,6 +39,7 @@ from counterfoil.sdk.errors import ConfigurationError, Error, error_of, invalid
 from counterfoil.sdk.meter import open_meters
 from counterfoil.sdk.names import Names, Wanted
 from counterfoil.sdk.options import RETRIES, Options, encode_body, read_options
+from counterfoil.transport.credential import Credentials
 from counterfoil.transport.secret import Secret, SecretStore
 from counterfoil.transport.transport import Unreachable
 from counterfoil.usage.settle import SettledLine
@@ -101,6 +102,7 @@ class Core:
         """Names of given secrets by their value."""
         self._kept: ProcessBooks | LedgerBooks = ProcessBooks()
         self._engine: Engine | None = None
+        self.credentials = Credentials(self._environ)
         self._busy_fork = False
         """Forked while the parent's ledger was open."""
         self.books = WatchedBooks(self._kept)
@@ -189,6 +191,7 @@ class Core:
             kept.shut()
         if engine is not None:
             engine.close_blocking()
+        self.credentials.close()
 
     def before_fork(self) -> None:
         """Shut a ledger that nothing writes into at this moment; parent and child open it anew when they call."""
@@ -386,9 +389,7 @@ def _knows_only_completion_tokens(route: Route) -> bool:
 
 
 def _wrong(message: str) -> ConfigurationError:
-    return ConfigurationError(
-        Failure(FailureKind.INVALID_REQUEST, message, Fault.CLIENT, 400, code="configuration"),
-    )
+    return ConfigurationError(Failure(FailureKind.INVALID_REQUEST, message, Fault.CLIENT, 400, code="configuration"))
 
 
 def _named(error: CounterfoilError, model: str) -> Exception:

@@ -162,7 +162,8 @@ class Names:
 
     def _check_secret(self, row: Provider, model: str) -> None:
         """A secret that is nowhere is found out here, not by asking the provider without one."""
-        if row.keyless or row.auth.style == "none" or row.meter_only or secret_variable(row, self._environ) is not None:
+        needless = row.keyless or row.auth.style == "none" or row.auth.fetched
+        if needless or row.meter_only or secret_variable(row, self._environ) is not None:
             return
         wanted = " or ".join(row.secret_env)
         message = (

@@ -38,6 +38,8 @@ class Setup(msgspec.Struct, frozen=True):
     prices: PriceTable
     discovered: Discovered = NOTHING_FOUND
     warnings: tuple[str, ...] = ()
+    environ: Mapping[str, str] = msgspec.field(default_factory=lambda: os.environ)
+    """Where credentials are looked for that no secret stands for."""
 
 
 def load_setup(
@@ -69,7 +71,7 @@ def load_setup(
         raise _wrong(f"prices: {error.filename}: {error.strerror}") from error
     _check_embedded(names)
     warnings = (*map(str, loaded.warnings), *prices.notices)
-    return Setup(config, names, names.secrets, prices.table, found, warnings)
+    return Setup(config, names, names.secrets, prices.table, found, warnings, environ)
 
 
 def _embedded_model() -> str | None:

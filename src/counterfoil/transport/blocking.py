@@ -57,18 +57,18 @@ class BlockingTransport:
         body: bytes,
         *,
         connect: float,
-        query: Mapping[str, str],
         deadline: float = float("inf"),
+        method: str = "POST",
     ) -> BlockingUpstream:
         """Send and wait for the head. `connect`: seconds to connect; `deadline`: when the head must have come.
 
         Raises Unreachable, Cut, Broken or TimeoutError. Looking a host name up takes as long as the system lets it.
         """
         watch = Watch(deadline)
-        address = find_address(url, query, self._proxies)
+        address = find_address(url, self._proxies)
         try:
             seconds = max(min(connect, watch.left()), 0.001)
-            request = build_request(address, headers, body, connect=seconds, watch=watch)
+            request = build_request(address, headers, body, connect=seconds, watch=watch, method=method)
             response = self._pool(address.pool).handle_request(request)
         except (httpcore2.LocalProtocolError, ValueError) as error:
             raise post_failure(error, watch, connect) from None  # what it says may quote a header

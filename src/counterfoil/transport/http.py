@@ -35,13 +35,11 @@ class AiohttpTransport:
         self._proxies = Proxies()
         self._draining: set[asyncio.Task[None]] = set()
 
-    async def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, query: Mapping[str, str]
-    ) -> Upstream:
-        return await self._send("POST", url, headers, body, connect=connect, query=query)
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float) -> Upstream:
+        return await self._send("POST", url, headers, body, connect=connect)
 
     async def get(self, url: str, headers: Mapping[str, str], *, connect: float) -> Upstream:
-        return await self._send("GET", url, headers, None, connect=connect, query={})
+        return await self._send("GET", url, headers, None, connect=connect)
 
     async def _send(
         self,
@@ -51,12 +49,9 @@ class AiohttpTransport:
         body: bytes | None,
         *,
         connect: float,
-        query: Mapping[str, str],
     ) -> Upstream:
         try:
-            target = URL(url)
-            if query:
-                target = target.update_query(query)
+            target = URL(url, encoded=True)  # it may be signed: nothing of it is written in another way
             response = await self._opened().request(
                 method,
                 target,

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpcore2
 import msgspec
@@ -84,8 +84,8 @@ class Address(msgspec.Struct, frozen=True):
     pool: PoolKey
 
 
-def find_address(url: str, query: Mapping[str, str], proxies: Proxies) -> Address:
-    """Take a URL apart. A name in `query` replaces what the URL has of that name. Raises Unreachable."""
+def find_address(url: str, proxies: Proxies) -> Address:
+    """Take a URL apart. What is percent-encoded stays so; what cannot stand there is encoded. Raises Unreachable."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -94,13 +94,9 @@ def find_address(url: str, query: Mapping[str, str], proxies: Proxies) -> Addres
         name = host if host.isascii() else host.encode("idna").decode()
     except ValueError:
         raise Unreachable("the base_url is not a URL") from None
-    asked = parts.query
-    if query:
-        kept = [(key, value) for key, value in parse_qsl(asked, keep_blank_values=True) if key not in query]
-        asked = urlencode([*kept, *query.items()])
-    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (
-        f"?{quote(asked, safe='%/:@!$&()*+,;=~?')}" if asked else ""
-    )
+    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+    if parts.query:
+        target += f"?{quote(parts.query, safe='%/:@!$&()*+,;=~?')}"
     shown = f"[{name}]" if ":" in name else name
     return Address(
         httpcore2.URL(scheme=parts.scheme.encode(), host=name.encode(), port=port, target=target.encode()),
@@ -148,13 +144,13 @@ def _system_trust() -> ssl.SSLContext:
 
 
 def build_request(
-    address: Address, headers: Mapping[str, str], body: bytes, *, connect: float, watch: Watch
+    address: Address, headers: Mapping[str, str], body: bytes, *, connect: float, watch: Watch, method: str = "POST"
 ) -> httpcore2.Request:
-    """One POST. Raises ValueError for a header that is not ASCII."""
+    """One request. Raises ValueError for a header that is not ASCII."""
     whole = {"host": address.host, "content-length": str(len(body)), "accept-encoding": "identity", **headers}
     times = {"connect": connect, "pool": connect, "read": watch, "write": watch}
     return httpcore2.Request(
-        "POST",
+        method,
         address.url,
         headers=[(name.encode("ascii"), value.encode("ascii")) for name, value in whole.items()],
         content=body,

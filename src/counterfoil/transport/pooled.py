@@ -46,12 +46,10 @@ class PooledTransport:
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = weakref.WeakKeyDictionary()
         self._proxies = Proxies()
 
-    async def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, query: Mapping[str, str]
-    ) -> Upstream:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float) -> Upstream:
         """Send and wait for the head. `connect`: seconds to connect. Raises Unreachable, Cut or Broken."""
         watch = Watch()
-        address = find_address(url, query, self._proxies)
+        address = find_address(url, self._proxies)
         try:
             request = build_request(address, headers, body, connect=connect, watch=watch)
             pools = await self._opened()

@@ -67,10 +67,11 @@ class Upstream(Protocol):
 class Transport(Protocol):
     """How a provider is called."""
 
-    async def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, query: Mapping[str, str]
-    ) -> Upstream:
-        """Send and wait for the head. `connect`: seconds to connect. Raises Unreachable, Cut or Broken."""
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float) -> Upstream:
+        """Send and wait for the head. `url`: percent-encoded, and sent as it is; `connect`: seconds to connect.
+
+        Raises Unreachable, Cut or Broken.
+        """
         ...
 
     async def close(self) -> None: ...
