@@ -2,7 +2,9 @@
 
 Rule 1: a text comes as deltas, again in the event that ends it, again in the whole item, and again in the whole
 response. It is said once: by the first of them that has it.
-Rule 2: an item that only this dialect knows (a built-in tool, a custom tool's call) comes out once, complete, word for
+Rule 2: the parts of an item are told apart by the numbers that its events give them, which need not be their places in
+the whole item (openai.responses/bedrock-mantle numbers a message's only part 1).
+Rule 3: an item that only this dialect knows (a built-in tool, a custom tool's call) comes out once, complete, word for
 word, under its own type.
 """
 
@@ -52,7 +54,7 @@ _REFUSAL: Final = "refusal"
 _THOUGHT: Final = "thought"
 _SUMMARY: Final = "summary"
 _NO_ARGUMENTS: Final = "{}"
-_PARTS_LIMIT: Final = 4_096
+_PARTS_LIMIT: Final = 1_024
 """Parts of one item. A server that begins more is not sending a reply."""
 _ENTRIES: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _NULL: Final = msgspec.Raw(b"null")
@@ -70,8 +72,9 @@ class ItemState:
         """The number of a function call; -1 for every other item."""
         self.argued = False
         self.done = False
-        self._said: set[tuple[str, int]] = set()
-        self._annotations: dict[int, int] = {}
+        self._said: dict[str, list[int]] = {}
+        """The parts of each kind that said something, by their numbers, in the order they came."""
+        self._annotations = 0
         self._proved = False
 
     def start(self, item: Item, events: list[Event]) -> None:
@@ -102,10 +105,10 @@ class ItemState:
         self.argued = True
         events.append(ToolArgumentsDelta(self.call, text))
 
-    def annotation(self, part: int, raw: msgspec.Raw, events: list[Event]) -> None:
+    def annotation(self, raw: msgspec.Raw, events: list[Event]) -> None:
         """A citation, said as it came up."""
         if given(raw):
-            self._annotations[part] = self._annotations.get(part, 0) + 1
+            self._annotations += 1
             events.append(OpaqueGiven(ANNOTATION, msgspec.Raw(bytes(raw))))
 
     @staticmethod
@@ -123,13 +126,11 @@ class ItemState:
         self.done = True
         match self.kind:
             case "message":
-                for place, part in enumerate(_parts(item.content)):
-                    self._finish_part(place, part, events)
+                self._finish_message(_parts(item.content), events)
             case "reasoning":
-                for place, part in enumerate(_parts(item.summary)):
-                    self.summary(place, part.text or "", events, whole=True)
-                for place, part in enumerate(_parts(item.content)):
-                    self.thought(place, part.text or "", events, whole=True)
+                for kind, parts in ((_SUMMARY, _parts(item.summary)), (_THOUGHT, _parts(item.content))):
+                    for place, part in self._unsaid(kind, list(enumerate(parts))):
+                        self._reason(kind, place, part.text or "", events, whole=True)
                 self._prove(word_of(item.encrypted_content), events)
             case "function_call":
                 self.arguments(item.arguments or _NO_ARGUMENTS, events, whole=True)
@@ -141,40 +142,54 @@ class ItemState:
         if self.call >= 0 and not self.argued:
             self.arguments(_NO_ARGUMENTS, events)
 
-    def _finish_part(self, place: int, part: ItemPart, events: list[Event]) -> None:
-        if part.text:
-            fresh = (_TEXT, place) not in self._said
-            self.text(place, part.text, events, whole=True)
-            if fresh:
-                self.logprobs(part.logprobs, events)
-        if part.refusal:
-            self.refusal(place, part.refusal, events, whole=True)
-        for raw in (part.annotations or ())[self._annotations.get(place, 0) :]:
-            self.annotation(place, raw, events)
+    def _finish_message(self, parts: list[ItemPart], events: list[Event]) -> None:
+        texts = [(place, part) for place, part in enumerate(parts) if part.text]
+        for place, part in self._unsaid(_TEXT, texts):
+            self.text(place, part.text or "", events, whole=True)
+            self.logprobs(part.logprobs, events)
+        refusals = [(place, part) for place, part in enumerate(parts) if part.refusal]
+        for place, part in self._unsaid(_REFUSAL, refusals):
+            self.refusal(place, part.refusal or "", events, whole=True)
+        notes = [note for part in parts for note in part.annotations or ()]
+        for note in notes[self._annotations :]:
+            self.annotation(note, events)
+
+    def _unsaid(self, kind: str, parts: list[tuple[int, ItemPart]]) -> list[tuple[int, ItemPart]]:
+        """The parts of a kind that no event has said, by their numbers where these are places, else by their order."""
+        said = self._said.get(kind, [])
+        if len(said) >= len(parts):
+            return []
+        places = {place for place, _ in parts}
+        if places.issuperset(said):
+            return [(place, part) for place, part in parts if place not in said]
+        return [(-1 - place, part) for place, part in parts[len(said) :]]
 
     def _prove(self, encrypted: str, events: list[Event]) -> None:
         if not encrypted or self._proved:
             return
         self._proved = True
         proof = pack(self.id, encrypted)
-        spoken = any(kind in (_THOUGHT, _SUMMARY) for kind, _ in self._said)
+        spoken = _THOUGHT in self._said or _SUMMARY in self._said
         events.append(ReasoningSigned(proof, origin=ORIGIN) if spoken else RedactedReasoningGiven(proof, origin=ORIGIN))
 
     def _reason(self, kind: str, part: int, text: str, events: list[Event], whole: bool) -> None:
-        before = {place for said, place in self._said if said == kind}
+        before = len(self._said.get(kind, ()))
         if not self._more(kind, part, text, whole):
             return
-        if before and part not in before:
+        if 0 < before < len(self._said[kind]):
             text = "\n\n" + text  # each part is a paragraph
         events.append(ReasoningDelta(text))
 
     def _more(self, kind: str, part: int, text: str, whole: bool) -> bool:
         """Whether `text` is news: a delta always, a whole text when nothing was said of its part."""
-        if not text or (whole and (kind, part) in self._said):
+        if not text:
             return False
-        self._said.add((kind, part))
-        if len(self._said) > _PARTS_LIMIT:
+        said = self._said.setdefault(kind, [])
+        if part in said:
+            return not whole
+        if len(said) >= _PARTS_LIMIT:
             raise ValueError("too many parts")
+        said.append(part)
         return True
 
 

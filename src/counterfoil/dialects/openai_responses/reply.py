@@ -329,7 +329,7 @@ class ResponsesDecoder:
         self._of(said, FUNCTION_CALL, events).arguments(_text_of(said.arguments), events, whole=True)
 
     def _annotation(self, said: StreamFrame, events: list[Event]) -> None:
-        self._of(said, MESSAGE, events).annotation(_place(said.content_index), said.annotation, events)
+        self._of(said, MESSAGE, events).annotation(said.annotation, events)
 
     _READERS: Final[dict[str, Callable[[ResponsesDecoder, StreamFrame, list[Event]], None]]] = {
         "response.created": _head,
