@@ -12,6 +12,7 @@ from counterfoil.dialects.bedrock_invoke import BEDROCK_INVOKE
 from counterfoil.dialects.dialect import ClientDialect, Dialect
 from counterfoil.dialects.gemini import GEMINI, GEMINI_COUNT, GEMINI_EMBED
 from counterfoil.dialects.gemini_interactions import GEMINI_INTERACTIONS
+from counterfoil.dialects.ollama import OLLAMA, OLLAMA_EMBED, OLLAMA_GENERATE
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from counterfoil.dialects.openai_responses import OPENAI_RESPONSES, OPENAI_RESPONSES_COUNT
@@ -28,6 +29,9 @@ DIALECTS: Final[Mapping[str, Dialect[Any]]] = MappingProxyType(
             OPENAI_RESPONSES_COUNT,
             ANTHROPIC_MESSAGES,
             ANTHROPIC_COUNT,
+            OLLAMA_GENERATE,
+            OLLAMA_EMBED,
+            OLLAMA,
             OPENAI_EMBEDDINGS,
             GEMINI,
             GEMINI_COUNT,

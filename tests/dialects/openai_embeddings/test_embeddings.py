@@ -25,7 +25,7 @@ from counterfoil.framing.frame import Frame
 from counterfoil.ledger.entry import Exit
 from counterfoil.usage.usage import Bucket, Provenance, Usage
 from tests import wire
-from tests.dialects.whole_recordings import check_recording
+from tests.dialects.recorded import check_recording
 
 __all__: list[str] = []
 
