@@ -63,6 +63,8 @@ class Face(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """None: the row's."""
     region_base_url: Mapping[str, str] | None = None
     """None: the row's, or none when it has a `base_url` of its own."""
+    auth: Auth | None = None
+    """None: the row's."""
     path: str | None = None
     stream_path: str | None = None
     query: Mapping[str, str] | None = None
@@ -158,6 +160,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             dialect=dialect,
             base_url=face.base_url or self.base_url,
             region_base_url=elsewhere,
+            auth=face.auth or self.auth,
             path=face.path,
             stream_path=face.stream_path,
             query=self.query if face.query is None else face.query,
