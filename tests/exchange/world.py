@@ -31,6 +31,7 @@ from counterfoil.exchange.command import (
 )
 from counterfoil.exchange.exchange import exchange
 from counterfoil.exchange.route import Deployment, Route
+from counterfoil.exchange.transcript import Corrector
 from counterfoil.ledger.entry import Entry, Exit, Line, Opening
 from counterfoil.ledger.store import BooksUnavailable
 from counterfoil.providers.provider import Provider
@@ -140,7 +141,9 @@ class World:
         interrupt: Callable[[int, Command], Interrupted | None] | None = None,
         books_open: Callable[[Opening], None] | None = None,
         learned: set[str] | None = None,
+        corrector: Corrector | None = None,
     ) -> None:
+        self._corrector = corrector
         self._calls = list(calls)
         self._interrupt = interrupt or (lambda number, command: None)
         self._books_open = books_open or (lambda opening: None)
@@ -161,6 +164,7 @@ class World:
             price=price_by_count,
             limits=Limits(),
             learned=self.learned,
+            corrector=self._corrector,
         )
         steps = exchange(client_call, context)
         try:
@@ -194,6 +198,9 @@ class World:
                 return self._reads.pop(0) if len(self._reads) > 1 else self._reads[0] if self._reads else b""
             case Wait(seconds=seconds):
                 self.now += seconds
+            case Close(recount=recount):
+                if recount is not None and self._corrector is not None:
+                    self._corrector.offer(recount)
             case _:
                 pass
         return None

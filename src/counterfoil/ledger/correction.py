@@ -63,7 +63,8 @@ def with_corrections(entry: Entry, corrections: Iterable[Entry]) -> Entry:
     lines = list(entry.lines)
     for correction in corrections:
         for change in correction.lines:
-            place = next(at for at, line in enumerate(lines) if (line.model, line.kind) == (change.model, change.kind))
+            # What nobody reported is estimated in an attempt's last line, and several may be of one model and kind.
+            place = max(at for at, line in enumerate(lines) if (line.model, line.kind) == (change.model, change.kind))
             lines[place] = _sum(lines[place], change)
     return msgspec.structs.replace(entry, lines=tuple(lines))
 
