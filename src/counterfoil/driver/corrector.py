@@ -9,6 +9,7 @@ Rule 3: nothing here can hurt a request or the books. A process that dies loses 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -211,10 +212,11 @@ class _Exact:
 
 
 class _SharedRoom:
-    """`Room` of a fixed size."""
+    """`Room` of a fixed size, in one process: the lock of a forked child may be held for ever."""
 
     def __init__(self, size: int) -> None:
         self._size = size
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self.taken = 0
 
@@ -226,5 +228,7 @@ class _SharedRoom:
             return True
 
     def give_back(self, amount: int) -> None:
+        if self._process != os.getpid():
+            return
         with self._lock:
             self.taken -= amount

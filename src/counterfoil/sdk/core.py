@@ -46,7 +46,7 @@ from counterfoil.usage.settle import SettledLine
 
 if TYPE_CHECKING:
     from counterfoil.local import Engine
-    from counterfoil.stores.books import LedgerBooks
+    from counterfoil.sdk.ledger import OpenLedger
 
 __all__ = ["CONFIG_VARIABLE", "Core", "Prepared"]
 
@@ -100,7 +100,7 @@ class Core:
         self._found: dict[str, Secret] = {}
         self._given: dict[str, str] = {}
         """Names of given secrets by their value."""
-        self._kept: ProcessBooks | LedgerBooks = ProcessBooks()
+        self._kept: ProcessBooks | OpenLedger = ProcessBooks()
         self._engine: Engine | None = None
         self.credentials = Credentials(self._environ)
         self._busy_fork = False
@@ -324,11 +324,12 @@ class Core:
             price=price,
             limits=config.limits,
             learned=set(),
+            corrector=None if books is None else books.corrector,
         )
         secrets = loaded.secrets if resolver is None else resolver.secrets
         return _Ready(config, names, secrets, prices, context)
 
-    def _open_books(self, config: Config, prices: PriceTable) -> LedgerBooks | None:
+    def _open_books(self, config: Config, prices: PriceTable) -> OpenLedger | None:
         """The ledger that was named, or that the configuration names."""
         written = config.ledger.path
         path = self._ledger or (Path(written) if written is not None else None)
@@ -339,16 +340,11 @@ class Core:
                 "This process was forked while its parent wrote into the ledger, which must not be opened here: fork "
                 "before the first call, or between calls, or start the process anew (spawn)."
             )
-        from counterfoil.stores.books import open_books
-        from counterfoil.stores.journal import Fsync, JournalSettings
+        from counterfoil.sdk.ledger import open_ledger
 
-        def price(opening: Opening, lines: tuple[SettledLine, ...], _at: float) -> tuple[Line, ...]:
-            return price_lines(opening, lines, prices)
+        return open_ledger(path.expanduser().absolute(), config, prices)
 
-        settings = JournalSettings(fsync=Fsync(config.ledger.fsync), interval=config.ledger.fsync_interval)
-        return open_books(path.expanduser().absolute(), price, settings)
-
-    def _let_go_of_books(self) -> LedgerBooks:
+    def _let_go_of_books(self) -> OpenLedger:
         kept = self._kept
         assert not isinstance(kept, ProcessBooks)  # noqa: S101 - whoever asks has looked
         self._kept, self._ready = ProcessBooks(), None

@@ -134,6 +134,16 @@ class Metrics:
         self.unpriced = Counter(
             "counterfoil_unpriced_attempts_total", "Attempts in which a model ran whose cost is not known."
         )
+        self.corrections = Counter(
+            "counterfoil_corrections_total",
+            "Attempts whose estimate was counted again and changed.",
+            ("provider", "model"),
+        )
+        self.corrected_tokens = Counter(
+            "counterfoil_corrected_tokens_total",
+            "Tokens that corrections changed, which counterfoil_tokens_total has as they were estimated.",
+            ("provider", "model", "direction", "change"),
+        )
         self.first_byte = Histogram(
             "counterfoil_first_byte_seconds", "From opening an attempt to its reply's first byte.", ("provider",)
         )
@@ -160,10 +170,21 @@ class Metrics:
             self._count(entry)
         self.answered(route, status)
 
+    def corrected(self, correction: Entry) -> None:
+        """A correction was written down. Counts never fall, so what it took off and what it added are apart."""
+        provider, model = correction.opening.provider, self._name(correction.opening.model, served=False)
+        self.corrections.add(1, provider, model)
+        for line in correction.lines:
+            for bucket, count in line.usage.buckets.items():
+                direction = _DIRECTIONS.get(bucket)
+                if count and direction is not None:
+                    change = "more" if count > 0 else "fewer"
+                    self.corrected_tokens.add(abs(count), provider, model, direction, change)
+
     def text(self) -> bytes:
         """Everything, as Prometheus reads it."""
         counts = (self.requests, self.attempts, self.tokens, self.units, self.cost, self.unpriced)
-        families = (*counts, self.first_byte, *self._gauges)
+        families = (*counts, self.corrections, self.corrected_tokens, self.first_byte, *self._gauges)
         return "".join(f"{line}\n" for family in families for line in family.text()).encode()
 
     def know(self, names: Iterable[str]) -> None:

@@ -24,10 +24,11 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from counterfoil.config import Config
 from counterfoil.core.error import CounterfoilError
+from counterfoil.driver.corrector import TokenCorrector, corrector_for
 from counterfoil.driver.drive import Driver, jitter, new_id
 from counterfoil.driver.listing import Catalogue, log_change
 from counterfoil.exchange.call import Context
-from counterfoil.ledger.entry import Line, Opening
+from counterfoil.ledger.entry import Entry, Line, Opening
 from counterfoil.ledger.pricing import price_lines
 from counterfoil.local import Engine, LocalError
 from counterfoil.server.access import ListenRefused, access_rules, check_listen
@@ -55,6 +56,8 @@ _TICK: Final = 1.0
 _POLL: Final = 0.05
 _FLUSH: Final = 30.0
 """Seconds the database may take for what the journal has; what it does not get, the next start finds."""
+_KEPT: Final = ("listen", "ledger", "estimates")
+"""Keys of the configuration that a reload does not change."""
 
 
 Load = Callable[[], Setup]
@@ -80,6 +83,7 @@ class Service:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._server: _Server | None = None
+        self._corrector: TokenCorrector | None = None
         self._credentials: Credentials | None = None
         self.books: LedgerBooks | None = None
         self.gateway: Gateway | None = None
@@ -128,6 +132,9 @@ class Service:
         engine = self._engine = self._engine or Engine()
         transport = AiohttpTransport()
         credentials = self._credentials = Credentials(self._setup.environ)
+        corrector = self._corrector = corrector_for(
+            config.estimates, books.correct, new_id=new_id, wall=time.time, told=self._corrected
+        )
         driver = Driver(transport, books, self._reveal, self._embedded, credentials)
         catalogue = Catalogue(transport, self._reveal, changed=log_change)
         catalogue.follow(self._setup.names.asked())
@@ -154,6 +161,8 @@ class Service:
                 await driver.close()
                 credentials.close()
                 await engine.close()
+                if corrector is not None:
+                    await asyncio.to_thread(corrector.close)
                 whole = await asyncio.to_thread(books.shut, _FLUSH)
         if not whole:
             _log.warning("the database did not take every entry in time; the next start takes them from the journal")
@@ -206,7 +215,7 @@ class Service:
             raise ReloadRefused((str(error),)) from error
         notes = tuple(
             f"`{name}` changed and takes a restart"
-            for name in ("listen", "ledger")
+            for name in _KEPT
             if getattr(setup.config, name) != getattr(old.config, name)
         )
         # What waits for a retry may still name a secret of the old configuration.
@@ -217,7 +226,7 @@ class Service:
         self._setup = msgspec.structs.replace(
             setup,
             secrets=secrets,
-            config=msgspec.structs.replace(setup.config, listen=old.config.listen, ledger=old.config.ledger),
+            config=msgspec.structs.replace(setup.config, **{name: getattr(old.config, name) for name in _KEPT}),
         )
         return self._state(self._setup), notes
 
@@ -237,9 +246,16 @@ class Service:
             price=price,
             limits=setup.config.limits,
             learned=self._learned,
+            corrector=self._corrector,
         )
         access = access_rules(setup.config, setup.secrets)
         return State(setup.config, setup.names, access, context, books.health, int(time.time()))
+
+    def _corrected(self, correction: Entry) -> None:
+        """Count a correction, from the corrector's thread."""
+        if self._loop is not None and self.gateway is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads the numbers any more
+                self._loop.call_soon_threadsafe(self.gateway.metrics.corrected, correction)
 
     def _price_replayed(self, opening: Opening, lines: tuple[SettledLine, ...], _at: float) -> tuple[Line, ...]:
         return price_lines(opening, lines, self._prices)
