@@ -154,7 +154,7 @@ def test_a_header_that_is_a_secret_or_no_header_is_refused(headers: dict[str, st
     assert caught.value.field.startswith("headers.")
 
 
-@pytest.mark.parametrize("model", ["../secrets", "a/b", "..", "a?b", "a#b", "a b", ""])
+@pytest.mark.parametrize("model", ["..", ".", "", "a\nb"])
 def test_a_model_name_cannot_change_the_url_it_is_put_into(model: str) -> None:
     with pytest.raises(DeploymentError):
         built(provider="azure-openai-dated", base_url="https://r.example", model=model, api_key="k")

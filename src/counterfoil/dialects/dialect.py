@@ -62,6 +62,11 @@ class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The name the provider knows for the length of a vector (embeddings)."""
     default_max_tokens: int | None = None
     """The output bound written when the client gave none and the dialect demands one (Anthropic)."""
+    body_set: Mapping[str, str] = {}
+    """Fields the provider wants in every body and nobody else writes (Vertex's `anthropic_version`), unless the client
+    did."""
+    body_without: frozenset[str] = frozenset()
+    """Fields of the body it wants elsewhere: the model, where the path names it."""
     signed_calls: bool = False
     """The model refuses a history in which its own proof is missing from tool calls (Gemini 3)."""
     unsupported: frozenset[str] = frozenset()

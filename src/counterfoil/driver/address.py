@@ -18,8 +18,9 @@ import msgspec
 from counterfoil.config import Config, DeploymentConfig
 from counterfoil.providers.provider import Provider
 from counterfoil.providers.table import is_base_url
+from counterfoil.transport.credential import usual_place
 
-__all__ = ["Address", "DeploymentError", "Place", "address_of", "find_place", "home_of", "missing"]
+__all__ = ["Address", "DeploymentError", "Place", "address_of", "find_place", "home_of", "in_place", "missing"]
 
 _REGION: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _PROJECT: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:_-]{0,126}[A-Za-z0-9])?")
@@ -54,10 +55,19 @@ class Address(msgspec.Struct, frozen=True):
 
 def find_place(written: DeploymentConfig, row: Provider, environ: Mapping[str, str]) -> Place:
     """The region and the project, as far as they are said. Raises DeploymentError for what cannot be one."""
-    return Place(
-        _word("region", written.region, row.region_env, environ, _REGION),
-        _word("project", written.project, row.project_env, environ, _PROJECT),
-    )
+    region = _word("region", written.region, row.region_env, environ, _REGION)
+    project = _word("project", written.project, row.project_env, environ, _PROJECT)
+    if (region is None and row.region_env) or (project is None and row.project_env):
+        usual_region, usual_project = usual_place(row.auth, environ)
+        region = region or (usual_region if usual_region and _REGION.fullmatch(usual_region) else None)
+        project = project or (usual_project if usual_project and _PROJECT.fullmatch(usual_project) else None)
+    return Place(region, project)
+
+
+def in_place(row: Provider, place: Place) -> Provider:
+    """The row with its place in its paths. Raises DeploymentError for what the place does not say."""
+    path, stream_path = (None if one is None else _filled(one, row, place) for one in (row.path, row.stream_path))
+    return msgspec.structs.replace(row, path=path, stream_path=stream_path)
 
 
 def home_of(row: Provider, place: Place) -> str | None:
@@ -66,16 +76,18 @@ def home_of(row: Provider, place: Place) -> str | None:
     if place.region is not None:
         elsewhere = [url for name, url in row.region_base_url.items() if fnmatchcase(place.region, name)]
         base_url = elsewhere[0] if elsewhere else base_url
-    if base_url is None:
-        return None
+    return None if base_url is None else _filled(base_url, row, place)
+
+
+def _filled(text: str, row: Provider, place: Place) -> str:
     words = (("region", place.region, row.region_env), ("project", place.project, row.project_env))
     for name, word, variables in words:
-        if f"{{{name}}}" not in base_url:
+        if f"{{{name}}}" not in text:
             continue
         if word is None:
             raise DeploymentError(missing(row, name, variables))
-        base_url = base_url.replace(f"{{{name}}}", word)
-    return base_url
+        text = text.replace(f"{{{name}}}", word)
+    return text
 
 
 def missing(row: Provider, name: str, variables: Iterable[str]) -> str:

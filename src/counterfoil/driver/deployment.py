@@ -21,12 +21,13 @@ import msgspec
 from counterfoil.config import Config, DeploymentConfig
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.registry import DIALECTS
-from counterfoil.driver.address import DeploymentError, address_of, find_place, home_of, missing
+from counterfoil.driver.address import DeploymentError, address_of, find_place, home_of, in_place, missing
 from counterfoil.driver.written import nearest
 from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.price import read_rate
 from counterfoil.providers.provider import Auth, Provider
 from counterfoil.providers.table import read_table
+from counterfoil.transport.credential import nothing_shown
 from counterfoil.transport.secret import Secret
 from counterfoil.usage.usage import Bucket
 
@@ -52,7 +53,6 @@ _DEFAULT_DIALECT: Final = "openai_chat"
 _CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
 _FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-encoding"})
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_PATH_PART: Final = re.compile(r"(?!\.+$)[A-Za-z0-9._@:-]+")
 _MODEL_LIMIT: Final = 256
 _BUCKETS: Final = tuple(str(bucket) for bucket in Bucket)
 
@@ -86,15 +86,14 @@ def build_deployment(
     place = find_place(written, row, environ)
     address = address_of(written, row, place, settings, environ, warnings)
     secret, secrets = _secret(written, row, address.own, environ, warnings)
-    fetched = row.auth.fetched and secret is None and address.own
-    if fetched and row.auth.style == "aws" and place.region is None:  # a signature names it
+    if row.auth.service and secret is None and place.region is None:  # a signature names it
         raise DeploymentError(missing(row, "region", row.region_env))
     check_model(written.model, row)
     _check_headers(written.headers)
     prices = _prices(written.prices)
 
     def facing(row: Provider, base_url: str) -> Deployment:
-        dialect = DIALECTS[row.dialect]
+        dialect, row = DIALECTS[row.dialect], in_place(row, place)
         return Deployment(
             provider=row,
             model=written.model,
@@ -103,7 +102,7 @@ def build_deployment(
             convention=row.convention_for(written.model, dialect.convention),
             quirks=row.quirks_for(written.model),
             secret=secret,
-            fetched=fetched,
+            fetched=row.auth.fetched and secret is None and address.own,
             region=place.region,
             timeouts=written.timeouts or settings.timeouts,
             drop=written.drop,
@@ -159,7 +158,14 @@ def _secret(
         return name, {name: Secret(environ[name].strip())}
     if name is not None:
         warnings.append(f"{name} is not sent to another address than {row.title}'s; write api_key to send one")
-    elif own and not row.keyless and row.auth.style != "none" and not row.auth.fetched:
+    elif not own and row.auth.fetched:
+        warnings.append(f"no credentials are sent to another address than {row.title}'s; write api_key to send one")
+    elif row.auth.fetched:
+        advice = nothing_shown(row.auth, environ)
+        if advice is not None:
+            wanted = " or ".join(["write api_key", *(f"set {name}" for name in row.secret_env)])
+            raise DeploymentError(f"{row.title} needs a secret: {wanted}. Without one: {advice}")
+    elif own and not row.keyless and row.auth.style != "none":
         wanted = " or ".join(row.secret_env) or "its secret"
         raise DeploymentError(f"{row.title} needs a secret: write api_key, or set {wanted}")
     return None, {}
@@ -187,8 +193,8 @@ def check_model(model: str, row: Provider) -> None:
     """Raises DeploymentError for a name that no model of this provider can have."""
     if not model or len(model) > _MODEL_LIMIT or not model.isprintable():
         raise DeploymentError(f"a model name has 1 to {_MODEL_LIMIT} printable characters", "model")
-    if row.path is not None and "{model}" in row.path and not _PATH_PART.fullmatch(model):
-        raise DeploymentError(f"{row.title} puts the model's name into the URL, where this one cannot stand", "model")
+    if not model.strip("."):  # as a part of a URL it would be another path
+        raise DeploymentError("a model name is more than dots", "model")
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:

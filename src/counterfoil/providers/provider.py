@@ -113,7 +113,8 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sent with every request."""
     query: Mapping[str, str] = {}
     path: str | None = None
-    """The path below the base URL when it is not the dialect's own; `{model}` stands for the model name."""
+    """The path below the base URL when it is not the dialect's own. `{model}` stands for the model's name as one part
+    of it, `{region}` and `{project}` for the deployment's."""
     stream_path: str | None = None
     """The same for a streamed reply, where that differs."""
     models: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ read, by its name. Rule 2: no IO. Who loads the packaged text is `driver/deploym
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -97,6 +98,7 @@ def _problem(row: Provider, name: str, dialects: Mapping[str, object]) -> str | 
         "a region's base URL that is none": all(map(_is_place, row.region_base_url.values())),
         "neither a base_url nor what one looks like": row.base_url or row.base_url_like,
         f"{row.path!r} does not begin with a slash": row.path is None or row.path.startswith("/"),
+        "a path that names what is unknown": not any(map(_names_another, (row.path or "", row.stream_path or ""))),
         "its probe is not on this machine": row.probe is None or urlsplit(row.probe).hostname == "127.0.0.1",
         "an aws auth that names no service": row.auth.style != "aws" or bool(row.auth.service),
         "a header auth that names no header": row.auth.style != "header" or row.auth.header != "authorization",
@@ -109,10 +111,15 @@ def _problem(row: Provider, name: str, dialects: Mapping[str, object]) -> str | 
 def _is_place(base_url: str) -> bool:
     """Whether it is a base URL once its region and its project are known, and names nothing else."""
     filled = base_url.replace("{region}", "region").replace("{project}", "project")
-    return is_base_url(filled) and "{" not in filled
+    return is_base_url(filled) and "{model}" not in filled and not _names_another(filled)
 
 
-_INPUT_SIDE: Final = (Counter.CACHE_READ, Counter.CACHE_WRITE, Counter.INPUT_AUDIO)
+def _names_another(text: str) -> bool:
+    """Whether a place is left for something that no deployment says."""
+    return re.search(r"\{(?!(model|region|project)\})", text) is not None
+
+
+_INPUT_SIDE: Final = (Counter.CACHE_READ, Counter.CACHE_WRITE, Counter.INPUT_AUDIO, Counter.INPUT_IMAGE)
 _OUTPUT_SIDE: Final = (Counter.REASONING,)
 _WORDS: Final[Mapping[Counter, str]] = {
     Counter.INPUT: "input",
@@ -120,6 +127,7 @@ _WORDS: Final[Mapping[Counter, str]] = {
     Counter.CACHE_READ: "cache read",
     Counter.CACHE_WRITE: "cache write",
     Counter.INPUT_AUDIO: "audio",
+    Counter.INPUT_IMAGE: "images",
     Counter.REASONING: "reasoning",
 }
 

@@ -27,7 +27,7 @@ from counterfoil.transport import credential_aws, credential_entra, credential_g
 from counterfoil.transport.blocking import BlockingTransport
 from counterfoil.transport.credential_source import CredentialError, Fetched, Lookout, Source
 
-__all__ = ["CredentialError", "Credentials", "nothing_shown", "shown"]
+__all__ = ["CredentialError", "Credentials", "nothing_shown", "shown", "usual_place"]
 
 EARLY: Final = 300.0
 """Seconds before its end from which a credential is renewed while it is still used."""
@@ -48,6 +48,8 @@ class _Style(msgspec.Struct, frozen=True):
     """What is asked for when a row says nothing."""
     advice: str
     shown: Callable[[Mapping[str, str]], str | None]
+    place: Callable[[Mapping[str, str]], tuple[str | None, str | None]]
+    """The region and the project that go with them."""
     must_show: bool = False
     """It is tried only where the environment speaks of it: a key that was forgotten is the commoner mistake."""
 
@@ -56,13 +58,21 @@ _STYLES: Final[Mapping[str, _Style]] = dict(
     zip(
         ("aws", "google", "entra"),
         (
-            _Style("AWS", credential_aws.SOURCES, "", credential_aws.ADVICE, credential_aws.shown),
+            _Style(
+                "AWS",
+                credential_aws.SOURCES,
+                "",
+                credential_aws.ADVICE,
+                credential_aws.shown,
+                lambda environ: (credential_aws.profile_region(environ), None),
+            ),
             _Style(
                 "Google",
                 credential_google.SOURCES,
                 credential_google.SCOPE,
                 credential_google.ADVICE,
                 credential_google.shown,
+                lambda environ: (None, credential_google.file_project(environ)),
             ),
             _Style(
                 "Microsoft Entra",
@@ -70,6 +80,7 @@ _STYLES: Final[Mapping[str, _Style]] = dict(
                 credential_entra.SCOPE,
                 credential_entra.ADVICE,
                 credential_entra.shown,
+                lambda environ: (None, None),
                 must_show=True,
             ),
         ),
@@ -83,6 +94,12 @@ def shown(auth: Auth, environ: Mapping[str, str]) -> str | None:
     """What shows that credentials are there: a variable's name, or a file's as its tools call it. Fetches nothing."""
     style = _STYLES.get(auth.style)
     return None if style is None else style.shown(environ)
+
+
+def usual_place(auth: Auth, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The region and the project that the credentials' own files name: AWS's profile, Google's key. Reads a file."""
+    style = _STYLES.get(auth.style)
+    return (None, None) if style is None else style.place(environ)
 
 
 def nothing_shown(auth: Auth, environ: Mapping[str, str]) -> str | None:
@@ -220,7 +237,7 @@ def _find(style: _Style, scope: str, lookout: Lookout) -> Fetched:
         if isinstance(found, Fetched):
             return found
         tried.append(found)
-    raise CredentialError(f"no {style.title} credentials: {'; '.join(tried)}. {style.advice}")
+    raise CredentialError(f"no {style.title} credentials: {'; '.join(tried)}. To mend it: {style.advice}")
 
 
 def _settle(come: asyncio.Future[None]) -> None:

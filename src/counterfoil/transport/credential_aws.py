@@ -23,7 +23,7 @@ from counterfoil.transport.credential_source import Answer, CredentialError, Fet
 
 __all__ = ["ADVICE", "SOURCES", "profile_region", "shown"]
 
-ADVICE: Final = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or write api_key"
+ADVICE: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or write api_key"
 _SHOWING: Final = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",

@@ -21,8 +21,8 @@ __all__ = ["ADVICE", "SCOPE", "SOURCES", "shown"]
 
 SCOPE: Final = "https://cognitiveservices.azure.com/.default"
 ADVICE: Final = (
-    "Set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or give the machine a managed identity and set "
-    "AZURE_CLIENT_ID or AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential, or write api_key"
+    "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET; or, on a machine that has a managed identity, "
+    "AZURE_CLIENT_ID or AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential"
 )
 _SHOWING: Final = (
     "AZURE_CLIENT_SECRET",

@@ -23,7 +23,7 @@ __all__ = ["ADVICE", "SCOPE", "SOURCES", "file_project", "shown"]
 
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 ADVICE: Final = (
-    "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a service account's key"
+    "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a service account's key"
 )
 _VARIABLE: Final = "GOOGLE_APPLICATION_CREDENTIALS"
 _FILE: Final = "application_default_credentials.json"
@@ -97,9 +97,9 @@ def from_file(lookout: Lookout, scope: str) -> Fetched | str:
         case "authorized_user":
             return _of_person(lookout, _decoded(text, _Person))
         case "external_account" | "external_account_authorized_user" | "impersonated_service_account":
-            raise CredentialError(f"Google credentials of the kind {kind} cannot be used here. {ADVICE}")
+            raise CredentialError(f"Google credentials of the kind {kind} cannot be used here: {ADVICE}")
         case _:
-            raise CredentialError(f"the Google credentials file is of no kind that is known. {ADVICE}")
+            raise CredentialError(f"the Google credentials file is of no kind that is known: {ADVICE}")
 
 
 def from_metadata(lookout: Lookout, scope: str) -> Fetched | str:
@@ -191,7 +191,7 @@ def _decoded(text: str, shape: type[_Shape]) -> _Shape:
     try:
         return msgspec.json.decode(text, type=shape)
     except (msgspec.DecodeError, RecursionError):
-        raise CredentialError(f"the Google credentials file cannot be read. {ADVICE}") from None
+        raise CredentialError(f"the Google credentials file cannot be read: {ADVICE}") from None
 
 
 def _base64(data: bytes) -> bytes:

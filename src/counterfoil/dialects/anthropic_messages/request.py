@@ -4,7 +4,7 @@ Rule 1: strict. A wrong type is the client's error and names the field; no value
 Rule 2: nothing is lost on the way. What the canonical words lack is an `Opaque` part, an opaque tool, or in `rest` by
 its name ("thinking.display" for a field inside another). The one exception is `citations` of earlier replies: they are
 notes on what was said, not part of it.
-Rule 3: to the same dialect only `model` changes.
+Rule 3: to the same dialect only `model` changes, and what the provider wants otherwise by its quirks.
 
 https://platform.claude.com/docs/en/api/messages/create
 """
@@ -31,7 +31,14 @@ from counterfoil.core.message import (
     ToolResult,
 )
 from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseFormat, Tool, ToolChoice
-from counterfoil.dialects.anthropic_messages.schema import NO_RAW, UNREADABLE, encode, fields_of, given
+from counterfoil.dialects.anthropic_messages.schema import (
+    NO_RAW,
+    UNREADABLE,
+    as_provider_wants,
+    encode,
+    fields_of,
+    given,
+)
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.proof import unseal
 
@@ -122,8 +129,7 @@ class _Metadata(msgspec.Struct, frozen=True):
 
 def patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> bytes:
     """The client's body with the provider's model name. This dialect always sends usage, so nothing is asked."""
-    fields = _request_fields(body)
-    return encode({**fields, "model": model})
+    return encode(as_provider_wants({**_request_fields(body), "model": model}, quirks))
 
 
 def read_request(body: bytes, *, counted: bool = False) -> ChatRequest:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.operation import ChatRequest, ReasoningWish, Tool
-from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, given
+from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, as_provider_wants, encode, given
 from counterfoil.dialects.anthropic_messages.turns import Block, system_and_turns
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
@@ -127,7 +127,7 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
     if request.stream:
         body["stream"] = True
     _leave_out_unsupported(body, quirks, desk)
-    return WrittenRequest(encode(body), desk.dropped)
+    return WrittenRequest(encode(as_provider_wants(body, quirks)), desk.dropped)
 
 
 def _refuse_what_has_no_word(request: ChatRequest, desk: Desk) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from counterfoil.dialects.dialect import Quirks
+
 __all__ = [
     "NO_RAW",
     "UNREADABLE",
@@ -21,6 +23,7 @@ __all__ = [
     "ErrorBody",
     "MessageBody",
     "StreamFrame",
+    "as_provider_wants",
     "encode",
     "fields_of",
     "given",
@@ -122,3 +125,8 @@ def given(raw: msgspec.Raw) -> bool:
 def encode(value: object) -> bytes:
     """JSON without white space; `Raw` goes in word for word."""
     return _ENCODER.encode(value)
+
+
+def as_provider_wants(fields: Mapping[str, object], quirks: Quirks) -> dict[str, object]:
+    """A request's fields with what this provider wants beside them, and without what it wants elsewhere."""
+    return {name: value for name, value in {**quirks.body_set, **fields}.items() if name not in quirks.body_without}
