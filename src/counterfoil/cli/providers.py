@@ -11,12 +11,14 @@ from typing import Final, Literal
 import msgspec
 
 from counterfoil.cli.failure import CommandError, ExitCode
-from counterfoil.cli.output import print_json, print_line, print_table
+from counterfoil.cli.output import print_json, print_line, print_table, shortened
+from counterfoil.config import Config, DeploymentConfig
 from counterfoil.dialects.registry import DIALECTS
-from counterfoil.driver.deployment import load_table, secret_variable
+from counterfoil.driver.deployment import DeploymentError, build_deployment, load_table, secret_variable
 from counterfoil.driver.written import nearest
 from counterfoil.providers.facts import FaceFacts, ProviderFacts, facts_of
-from counterfoil.providers.provider import EMBEDDED, Provider
+from counterfoil.providers.provider import Provider
+from counterfoil.transport.credential import shown
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "ProviderView", "arrange", "run"]
 
@@ -31,18 +33,10 @@ EXAMPLES = """\
   counterfoil providers groq
   counterfoil providers --json | jq -r 'select(.ready == "yes").name'"""
 
-Ready = Literal[
-    "yes", "no secret needed", "credentials are looked for", "needs a secret", "needs an address", "metered"
-]
-_ORDER: Final[tuple[Ready, ...]] = (
-    "yes",
-    "no secret needed",
-    "credentials are looked for",
-    "needs an address",
-    "needs a secret",
-    "metered",
-)
+Ready = Literal["yes", "no secret needed", "credentials are looked for", "no", "metered"]
+_ORDER: Final[tuple[Ready, ...]] = ("yes", "no secret needed", "credentials are looked for", "no", "metered")
 _WIDTH: Final = 98
+_NEEDS: Final = 38
 
 
 class ProviderView(msgspec.Struct, frozen=True):
@@ -53,7 +47,9 @@ class ProviderView(msgspec.Struct, frozen=True):
     """Whether it can be called from here. metered: not by this version, but its recordings are read."""
     secret_env: tuple[str, ...]
     secret_found: str | None
-    """The variable that holds its secret here."""
+    """The variable that holds its secret here; or what shows that there are credentials that can be fetched."""
+    needs: str | None
+    """What it takes to be ready."""
 
 
 def arrange(parser: argparse.ArgumentParser) -> None:
@@ -82,21 +78,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _view(row: Provider) -> ProviderView:
-    found = secret_variable(row, os.environ)
-    return ProviderView(facts_of(row, DIALECTS), _ready(row, found), row.secret_env, found)
-
-
-def _ready(row: Provider, found: str | None) -> Ready:
-    placed = row.base_url is not None or any(os.environ.get(name, "").strip() for name in row.base_url_env)
+    found = secret_variable(row, os.environ) or shown(row.auth, os.environ)
+    facts = facts_of(row, DIALECTS)
     if row.meter_only:
-        return "metered"
-    if row.base_url == EMBEDDED or (row.keyless and placed):
-        return "no secret needed"
-    if found is None and not row.keyless and not row.auth.fetched:
-        return "needs a secret"
-    if not placed:
-        return "needs an address"
-    return "yes" if found is not None else "credentials are looked for"
+        return ProviderView(facts, "metered", row.secret_env, found, None)
+    try:
+        # Whoever builds a deployment of it says best what is missing. The model's name is none.
+        build_deployment(DeploymentConfig(provider=row.name, model="any"), Config(), load_table(), os.environ)
+    except DeploymentError as error:
+        return ProviderView(facts, "no", row.secret_env, found, error.message.removeprefix(f"{row.title} "))
+    ready: Ready = "yes" if found is not None else "no secret needed" if row.keyless else "credentials are looked for"
+    return ProviderView(facts, ready, row.secret_env, found, None)
 
 
 def _print_all(views: list[ProviderView]) -> None:
@@ -118,10 +110,11 @@ def _here(view: ProviderView) -> str:
     match view.ready:
         case "yes":
             return f"ready ({view.secret_found})"
-        case "needs a secret":
-            return f"set {view.secret_env[0]}" if view.secret_env else "write api_key"
-        case "needs an address":
-            return "write its base_url"
+        case "no":
+            needs = view.needs or ""
+            if needs.startswith("needs a secret") and view.secret_env:
+                return f"set {view.secret_env[0]}"
+            return shortened(needs.partition(",")[0].partition(":")[0], _NEEDS)
         case "metered":
             return "only metered so far"
         case _:
@@ -134,7 +127,7 @@ def _print_one(view: ProviderView) -> None:
     lines = {
         "address": facts.address + (f" (moved by {', '.join(facts.moved_by)})" if facts.moved_by else ""),
         "secret": facts.secret,
-        "here": _here(view),
+        "here": view.needs or _here(view),
         "try first": facts.try_first,
         "meant by": ", ".join(facts.names),
         "models": "its own list is asked for" if facts.lists_models else None,

@@ -2,7 +2,7 @@
 
 Rule 1: only loopback is asked, on the ports that table rows name, all at once and within a third of a second.
 Rule 2: an answer counts only when it is a list of models. Whatever else listens there is nothing to us.
-Rule 3: secrets are not read here, only the names of the variables that hold them.
+Rule 3: secrets are not read here, only the names of the variables that hold them; and no credential is fetched.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Final, Literal
 
 import msgspec
 
-from counterfoil.driver.deployment import secret_variable
+from counterfoil.config import Config, DeploymentConfig
+from counterfoil.driver.deployment import DeploymentError, build_deployment, secret_variable
 from counterfoil.providers.listing import read_names
 from counterfoil.providers.provider import EMBEDDED, Provider
+from counterfoil.transport.credential import shown
 
 __all__ = ["NOTHING_FOUND", "PROBE_SECONDS", "Discovered", "Found", "discover"]
 
@@ -31,11 +33,11 @@ class Found(msgspec.Struct, frozen=True):
     title: str
     how: Literal["environment", "embedded", "answers"]
     detail: str
-    """For a person: the variable's name, or the address that answered."""
+    """For a person: the variable's or the file's name, or the address that answered."""
     models: tuple[str, ...] = ()
     """What it serves, where it could be asked."""
     variable: str | None = None
-    """The environment variable that holds its secret."""
+    """The environment variable that holds its secret; None also where it goes by credentials that are fetched."""
 
 
 class Discovered(msgspec.Struct, frozen=True):
@@ -81,10 +83,14 @@ def _found(
     if served is not None:
         return Found(row.name, row.title, "answers", row.base_url or "", served, secret_variable(row, environ))
     variable = secret_variable(row, environ)
-    placed = row.base_url is not None or any(environ.get(name, "").strip() for name in row.base_url_env)
-    if variable is None or not placed:
+    shows = variable or shown(row.auth, environ)
+    if shows is None:
         return None
-    return Found(row.name, row.title, "environment", variable, (), variable)
+    try:
+        build_deployment(DeploymentConfig(provider=row.name, model="any"), Config(), {row.name: row}, environ)
+    except DeploymentError:  # it lacks an address, a region, a project
+        return None
+    return Found(row.name, row.title, "environment", shows, (), variable)
 
 
 async def _probe(url: str, within: float) -> tuple[str, ...] | None:
