@@ -17,6 +17,7 @@ from counterfoil.driver.configuration import Loaded, load_text
 from counterfoil.driver.deployment import load_table
 from counterfoil.exchange.recorded import ReadReply, read_reply
 from counterfoil.ledger.entry import Exit
+from counterfoil.ledger.price import cost_of, format_usd, own_price
 from counterfoil.providers.provider import Provider
 from counterfoil.providers.table import read_table
 from counterfoil.usage.reading import NO_READING, Counter, Report, ReportLine
@@ -335,6 +336,21 @@ def test_the_worked_examples_of_buckets_are_right() -> None:
     stale = _settled(Report({I: 20, WRITE: 200, **lifetimes, O: 1}), Report({I: 20, WRITE: 260, O: 30}), by=MESSAGES)
     kept = [stale.usage.buckets[one] for one in (Bucket.CACHE_WRITE_5M, Bucket.CACHE_WRITE_1H, Bucket.CACHE_WRITE)]
     assert kept == [150, 50, 60]
+
+
+def test_the_worked_examples_of_bills_are_right() -> None:
+    bill = {Counter.BILLED_INPUT: 12, Counter.BILLED_OUTPUT: 7}
+    chat = _settled(Report({I: 500, READ: 448, O: 10, **bill}))
+    assert _said(chat) == "500 in, 10 out"
+    rates = own_price("harbour", "tide-large", {"input": "2.50", "output": "10.00"}, date="2026-11-01")
+    assert format_usd(cost_of(chat.usage.priced, rates).amount or 0) == "$0.0001"
+    ranking = _settled(
+        Report({Counter.SEARCH_UNITS: 3, Counter.BILLED_INPUT: 0}), by=DIALECTS["cohere.rerank"].convention
+    ).usage
+    assert (ranking.input_tokens, ranking.total_tokens) == (None, None)
+    searches = own_price("harbour", "tide-order", {"search_units": 2000}, date="2026-11-01")
+    assert format_usd(cost_of(ranking.priced, searches).amount or 0) == "$0.006"
+    assert {"**0.0001**", "**0.006**"} <= set(re.findall(r"\*\*[\d.]+\*\*", LAWS))
 
 
 def test_a_recorded_exchange_looks_as_the_page_says() -> None:

@@ -29,7 +29,7 @@ from counterfoil.ledger.entry import figures, vouchers
 from counterfoil.providers.provider import Provider
 from counterfoil.providers.table import proven_by
 from counterfoil.usage.settle import Discrepancy
-from counterfoil.usage.usage import Provenance
+from counterfoil.usage.usage import Bucket, Provenance
 
 __all__ = [
     "DESCRIPTION",
@@ -157,6 +157,8 @@ class MeterLine(msgspec.Struct, frozen=True):
     provider_total: int | None
     search_units: int | None
     images: int | None
+    billed: Mapping[Bucket, int] | None
+    """What is priced, where the provider's bill is not of what was used."""
     provenance: Mapping[str, Provenance]
     exit: str
     discrepancies: tuple[Discrepancy, ...]
@@ -233,6 +235,7 @@ def measure(recorded: Recorded, *, estimate: bool = False) -> MeterLine:
     return MeterLine(
         id=recorded.id,
         **msgspec.structs.asdict(shown),
+        billed=settlement.usage.billed,
         provenance=vouchers(settlement.usage),
         exit=reply.exit.value,
         discrepancies=settlement.discrepancies,

@@ -9,6 +9,8 @@ from typing import Any, Final
 from counterfoil.dialects.anthropic_messages import ANTHROPIC_COUNT, ANTHROPIC_MESSAGES
 from counterfoil.dialects.bedrock_converse import BEDROCK_CONVERSE, BEDROCK_COUNT
 from counterfoil.dialects.bedrock_invoke import BEDROCK_INVOKE
+from counterfoil.dialects.cohere import COHERE, COHERE_EMBED, COHERE_RERANK
+from counterfoil.dialects.cohere_v1 import COHERE_V1
 from counterfoil.dialects.dialect import ClientDialect, Dialect
 from counterfoil.dialects.gemini import GEMINI, GEMINI_COUNT, GEMINI_EMBED
 from counterfoil.dialects.gemini_interactions import GEMINI_INTERACTIONS
@@ -17,6 +19,7 @@ from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from counterfoil.dialects.openai_responses import OPENAI_RESPONSES, OPENAI_RESPONSES_COUNT
 from counterfoil.dialects.vertex_predict import VERTEX_PREDICT
+from counterfoil.dialects.voyage import VOYAGE_RERANK
 
 __all__ = ["CLIENT_DIALECTS", "DIALECTS"]
 
@@ -41,6 +44,11 @@ DIALECTS: Final[Mapping[str, Dialect[Any]]] = MappingProxyType(
             BEDROCK_CONVERSE,
             BEDROCK_COUNT,
             BEDROCK_INVOKE,
+            COHERE,
+            COHERE_EMBED,
+            COHERE_RERANK,
+            COHERE_V1,
+            VOYAGE_RERANK,
         )
     }
 )
