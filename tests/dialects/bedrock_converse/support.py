@@ -19,7 +19,11 @@ from counterfoil.core.operation import ChatRequest
 from counterfoil.dialects.bedrock_converse import BEDROCK_CONVERSE
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.exchange.recorded import ReadReply, read_reply
+from counterfoil.ledger.entry import Exit
 from counterfoil.testing.eventstream import event_message
+from tests import wire
+
+from ..recorded import recorded
 
 __all__ = [
     "CLAUDE",
@@ -31,6 +35,7 @@ __all__ = [
     "finish_of",
     "heard",
     "joined",
+    "judged",
     "read_stream",
     "read_whole",
     "said",
@@ -103,6 +108,28 @@ def text_of(reply: ReadReply) -> str:
 def finish_of(reply: ReadReply) -> ChoiceFinished:
     (finish,) = [event for event in reply.events if isinstance(event, ChoiceFinished)]
     return finish
+
+
+_JUDGED = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+
+
+def judged(name: str) -> ReadReply:
+    """A recorded reply, after the oracle and every cut. The usage comes after the end, so a prefix may lack only it."""
+    one, oracle = recorded(name), wire.expected().get(name)
+    reply = one.read()
+    usage = reply.settlement.usage
+    for cell in _JUDGED:
+        expected = getattr(oracle, cell, None)
+        assert expected is None or getattr(usage, cell) == expected
+    if one.status >= 300:
+        return reply
+    for size in (1, 7, 4096):
+        assert one.read([one.data[place : place + size] for place in range(0, len(one.data), size)]) == reply
+    for end in range(0, len(one.data), max(1, len(one.data) // 256)):
+        cut = one.read([one.data[:end]])
+        assert cut.exit is not Exit.COMPLETED or cut.reading.reports <= reply.reading.reports
+        assert cut.reading.raw == reply.reading.raw[: len(cut.reading.raw)]
+    return reply
 
 
 def body_of(request: ChatRequest, model: str = CLAUDE, *, drop: bool = False, quirks: Quirks | None = None) -> Any:
