@@ -10,8 +10,9 @@ import pytest
 import counterfoil
 from counterfoil.config import Config
 from counterfoil.driver.deployment import load_table
-from counterfoil.driver.resolve import ModelAmbiguous
+from counterfoil.driver.resolve import ModelAmbiguous, ModelNotFound
 from counterfoil.ledger.entry import Exit
+from counterfoil.local import MODEL_NAME
 from counterfoil.sdk.names import Names, Wanted
 from counterfoil.testing import ChatReply, Counts, Playback, chat_player, error_answer
 from tests.sdk.support import HELLO, WAYS, Way, ask, provider_in_environment
@@ -202,3 +203,9 @@ def test_a_provider_that_needs_an_address_says_so() -> None:
     error = ask(WAYS[0], {"api_key": "sk-own-00001"}, model="azure-openai/gpt-4o").error
     assert isinstance(error, counterfoil.BadRequestError)
     assert "base_url" in error.message
+
+
+def test_the_embedded_models_bare_name_leads_to_its_full_one() -> None:
+    assert load_table()["local"].try_first == MODEL_NAME
+    with pytest.raises(ModelNotFound, match=f"did you mean 'local/{MODEL_NAME}'"):
+        Names(Config(), None, {}, lambda _: None).route(Wanted(MODEL_NAME))

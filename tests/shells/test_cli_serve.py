@@ -176,7 +176,8 @@ def test_the_first_thing_to_try_is_a_name_that_leads_to_the_provider_that_was_fo
     assert len(rows) > 5
     for name, row in rows:
         found = Discovered((Found(name, row.title, "environment", row.secret_env[0], (), row.secret_env[0]),))
-        names = Resolver(Config(), SecretStore(), {row.secret_env[0]: "secret"}, discovered=found)
+        environ = {row.secret_env[0]: "secret"} | dict.fromkeys([*row.region_env, *row.project_env], "somewhere-1")
+        names = Resolver(Config(), SecretStore(), environ, discovered=found)
         setup = Setup(Config(), names, names.secrets, PriceTable([]), found)
         model = trial_model(setup)
         assert model is not None
@@ -246,11 +247,12 @@ def test_providers_says_whether_a_secret_is_set_and_never_which(
     out = capsys.readouterr().out
     rows = {row["name"]: row for row in map(json.loads, out.splitlines())}
     assert (rows["groq"]["secret_found"], rows["openai"]["secret_found"]) == ("GROQ_API_KEY", None)
-    assert all(row["link"].startswith("https://") and row["evidence"] for row in rows.values())
+    faces = [face for row in rows.values() for face in row["faces"]]
+    assert all(face["link"].startswith("https://") and face["evidence"] for face in faces)
     assert main(["providers"]) == 0
     assert main(["providers", "groq"]) == 0
     shown = capsys.readouterr().out
-    assert "found (GROQ_API_KEY)" in shown
+    assert "ready (GROQ_API_KEY)" in shown
     assert "never-to-be-shown" not in out + shown
     assert main(["providers", "nobody"]) == ExitCode.WRONG
 
@@ -262,6 +264,10 @@ def test_prices_are_shown_with_source_and_nearest_names(tmp_path: Path, capsys: 
     assert said["prices"][0]["rates"]["input"] == "0.15"
     assert main(["prices", "show", "gpt-4o-mini", *words]) == 0
     assert "Source: genai-prices" in capsys.readouterr().out
+    assert main(["prices", "show", "smollm2-135m-instruct", *words]) == 0
+    assert "costs nothing (The embedded model, on your own machine)" in capsys.readouterr().out
+    assert main(["prices", "show", "any", "--provider", "ollama", "--json", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["free"] is True
     assert main(["prices", "show", "gpt-4o-mni", *words]) == ExitCode.WRONG
     assert "gpt-4o-mini" in capsys.readouterr().err
     (tmp_path / "prices.yaml").write_text("- nonsense\n")

@@ -207,8 +207,11 @@ def test_a_provider_without_a_secret_or_an_address_stops_the_start() -> None:
     assert wrong("models:\n  m:\n    - {provider: opnai, model: x}\n") == [
         ":3:8: models.m[0].provider: no such provider; did you mean 'openai'? For any other server write its base_url"
     ]
-    assert wrong("models:\n  m:\n    - {provider: vertex, model: x, base_url: 'https://x.example'}\n") == [
-        ":3:8: models.m[0].provider: Anthropic on Google Vertex AI can be metered, but not called by this version"
+    assert wrong("models:\n  m:\n    - {provider: vertex, model: x, project: p}\n") == [
+        ":3:7: models.m[0]: Anthropic on Google Vertex AI needs a region: write region, or set CLOUD_ML_REGION"
+    ]
+    assert wrong("models:\n  m:\n    - {provider: vertex, model: x, project: p, region: 'x.example/'}\n") == [
+        ":3:48: models.m[0].region: this is no region"
     ]
 
 
@@ -228,6 +231,18 @@ def test_everything_that_is_wrong_is_said_at_once_in_the_files_order() -> None:
     )
     lines = [said.split(":")[1] for said in wrong(text)]
     assert lines == ["1", "2", "4", "5", "6"]
+
+
+def test_an_unknown_provider_is_said_beside_what_else_is_wrong_with_its_deployment() -> None:
+    text = (
+        "models:\n  a:\n    - {provider: opnai, modle: x}\n"
+        "  b: {deployments: [{provider: groc, model: x}], colour: red}\n"
+    )
+    said = [line for line in wrong(text) if "no such provider" in line]
+    assert said == [
+        ":3:8: models.a[0].provider: no such provider; did you mean 'openai'?",
+        ":4:22: models.b.deployments[0].provider: no such provider; did you mean 'groq'?",
+    ]
 
 
 @pytest.mark.parametrize(

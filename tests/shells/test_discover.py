@@ -122,3 +122,12 @@ def test_a_port_where_nobody_listens_is_no_error() -> None:
         return await discover(table(lmstudio=f"http://127.0.0.1:{port}/v1/models"), {})
 
     assert asyncio.run(run()).found == ()
+
+
+def test_a_secret_without_a_region_is_not_enough_where_regions_are_addresses() -> None:
+    async def run(environ: dict[str, str]) -> set[str]:
+        return {found.provider for found in (await discover(table(), environ)).found}
+
+    key = {"AWS_BEARER_TOKEN_BEDROCK": "k"}
+    assert "bedrock" not in asyncio.run(run(key))
+    assert "bedrock" in asyncio.run(run({**key, "AWS_REGION": "eu-west-1"}))

@@ -6,10 +6,14 @@ import argparse
 import time
 from pathlib import Path
 
+import msgspec
+
 from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.output import print_json, print_line, print_note, print_table
 from counterfoil.cli.places import add_data_dir, data_directory
+from counterfoil.driver.deployment import load_table
 from counterfoil.ledger.price_sheet import SheetError
+from counterfoil.providers.provider import Provider
 from counterfoil.stores.price_files import ShownPrice, UpdateError, load_prices, show, update
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "arrange", "run"]
@@ -56,9 +60,13 @@ def _show(arguments: argparse.Namespace) -> int:
     for notice in loaded.notices:
         print_note(notice)
     found = show(loaded.table, arguments.model, at=time.time(), provider=arguments.provider)
+    free = None if found.prices else _free(arguments.model, arguments.provider)
     if arguments.json:
-        print_json(found)
-        return ExitCode.DONE if found.prices else ExitCode.WRONG
+        print_json({**msgspec.structs.asdict(found), "free": free is not None})
+        return ExitCode.DONE if found.prices or free else ExitCode.WRONG
+    if free is not None:
+        print_line(f"{arguments.model} costs nothing ({free.title}, on your own machine).")
+        return ExitCode.DONE
     if not found.prices:
         where = f" at {arguments.provider}" if arguments.provider else ""
         near = f"Nearest: {', '.join(found.nearest)}." if found.nearest else "Nothing listed is like it."
@@ -67,6 +75,13 @@ def _show(arguments: argparse.Namespace) -> int:
     sources = sorted({f"{price.source}, {price.date}" for price in found.prices})
     print_line(f"\nUS dollars per million tokens. Source: {'; '.join(sources)}.")
     return ExitCode.DONE
+
+
+def _free(model: str, provider: str | None) -> Provider | None:
+    """The provider that serves it for nothing, when one is named or it is the model that one is tried with."""
+    named = provider or model.partition("/")[0]
+    rows = load_table().values()
+    return next((row for row in rows if row.free and (row.name == named or row.try_first == model)), None)
 
 
 def _print(prices: tuple[ShownPrice, ...]) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from counterfoil.config import Config, DeploymentConfig
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.driver.deployment import DeploymentError, build_deployment, load_table
-from counterfoil.driver.written import SIZE_LIMIT, Problem, Unreadable, Writing
+from counterfoil.driver.written import SIZE_LIMIT, Problem, Unreadable, Writing, nearest
 from counterfoil.providers.provider import Provider
 from counterfoil.transport.secret import SHORTEST, Secret, SecretStore, same_secret
 
@@ -83,6 +83,7 @@ def load_text(
     if writing.problems:
         # Deployments are looked at all the same: whoever mends the file wants to know everything at once.
         _build_each(_readable(raw), environ, table, writing, secrets, warnings)
+        _check_providers(raw, table, writing)
         raise ConfigurationError(sorted(writing.problems, key=_place))
     config = msgspec.convert(raw, Config)
     _check_keys(config, secrets, writing, warnings)
@@ -207,6 +208,17 @@ def _build_each(
                 continue
             secrets.update({one: secret for one, secret in built.secrets.items() if one not in secrets})
             warnings += [(key, warning) for warning in built.warnings]
+
+
+def _check_providers(raw: dict[str, Any], table: Mapping[str, Provider] | None, writing: Writing) -> None:
+    """Name the providers nobody knows in deployments that could not be built for another reason."""
+    rows = load_table() if table is None else table
+    for deployment, key in _deployments(raw):
+        name = deployment.get("provider")
+        if not isinstance(name, str) or name in rows or deployment.get("base_url") is not None:
+            continue
+        if all(problem.key != f"{key}.provider" for problem in writing.problems):
+            writing.note(f"{key}.provider", f"no such provider{nearest(name, rows)}")
 
 
 def _readable(raw: dict[str, Any]) -> Config:

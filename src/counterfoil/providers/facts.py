@@ -86,6 +86,8 @@ _CREDENTIALS: Final[Mapping[str, str]] = MappingProxyType(
 def _secret(row: Provider) -> str:
     if row.auth.style == "none":
         return "none"
+    if row.keyless and not row.secret_env:
+        return "none needed"
     names = " or ".join(row.secret_env) or "api_key"
     plain = row.auth.style == "bearer" or (row.auth.fetched and row.auth.header == "authorization")
     how = f"{names} as a bearer token" if plain else f"{names} in the header {row.auth.header}"
@@ -177,6 +179,10 @@ _QUIRKS: Final[Mapping[str, Callable[[Any], str]]] = MappingProxyType(
         "usage_per_choice": lambda _: "With n > 1 each choice has its own usage.",
         "max_tokens_field": lambda name: f"It knows the output bound as {name}.",
         "default_max_tokens": lambda bound: f"It demands an output bound: {bound} where the client gives none.",
+        "dimensions_field": lambda name: f"It knows a vector's length as {name}.",
+        "body_set": lambda fields: f"Its bodies carry {', '.join(f'{name}: {fields[name]}' for name in fields)}.",
+        "body_without": lambda fields: f"Its bodies are without {', '.join(sorted(fields))}.",
+        "signed_calls": lambda _: "It refuses a history whose tool calls lack its own proof.",
         "unsupported": _refuses,
     }
 )

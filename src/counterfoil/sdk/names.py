@@ -185,6 +185,9 @@ class Names:
     def _sorry(self, name: str) -> str:
         """Why a name is unknown, and what to do next."""
         said = f"The model {name[:_SHOWN]!r} is not known"
+        served = [f"{row.name}/{name}" for row in self._table.values() if row.try_first == name]
+        if served:
+            return f"{said} by its name alone; did you mean {' or '.join(map(repr, served))}?"
         provider, slash, _ = name.partition("/")
         close = get_close_matches(provider, self._table, n=3) if slash else []
         if close:
