@@ -1,0 +1,1 @@
+"""Bedrock's invoke: the bodies of many makers. The text in here is invented."""
