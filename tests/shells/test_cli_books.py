@@ -51,6 +51,8 @@ ENTRY_KEYS = (
     "first_byte_ms",
     "total_ms",
     "provider_id",
+    "corrects",
+    "estimator",
 )
 
 

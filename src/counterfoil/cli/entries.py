@@ -19,7 +19,8 @@ __all__ = ["DESCRIPTION", "ENTRY_HEADS", "EXAMPLES", "arrange", "entry_cells", "
 DESCRIPTION = """\
 Every attempt the gateway made, a line each, oldest first; those that are still
 running show as open. Costs are exact US dollars. In the table ~ marks an
-estimate, ? what nobody knows, and - what has no price."""
+estimate, ? what nobody knows, and - what has no price. A correction has a line
+of its own below its attempt's: what has to be added."""
 EXAMPLES = """\
   counterfoil entries --last 20
   counterfoil entries --since 1h --exit client_gone
@@ -84,7 +85,7 @@ def entry_cells(view: EntryView) -> tuple[str, ...]:
         view.opened[:19].replace("T", " "),
         view.attempt[:13],
         view.model,
-        view.exit,
+        view.exit if view.corrects is None else "correction",
         _marked(view, "input_tokens", view.usage.input_tokens),
         _marked(view, "output_tokens", view.usage.output_tokens),
         "-" if view.cost is None else view.cost,

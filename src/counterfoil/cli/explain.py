@@ -12,6 +12,7 @@ from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.ledger import add_books, reading
 from counterfoil.cli.output import print_json, print_line, print_table, tokens
 from counterfoil.cli.places import data_directory
+from counterfoil.ledger.entry import Entry
 from counterfoil.ledger.price_sheet import SheetError
 from counterfoil.stores.price_files import load_prices
 from counterfoil.usage.settle import Discrepancy
@@ -48,11 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError("An attempt has a name.", "`counterfoil entries` lists them.", code=ExitCode.USAGE)
     with reading(arguments) as books:
         found = books.find(arguments.attempt)
+        if isinstance(found, Entry) and found.corrects is not None:  # its numbers mean nothing without the attempt's
+            found = books.find(found.corrects.attempt)
+        corrections = books.corrections(found.opening.attempt)
     try:
         table = load_prices(data_directory(arguments.data_dir)).table
     except (SheetError, OSError):  # the entry has its cost; without the lists only its rates cannot be shown
         table = load_prices().table
-    explanation = explain(found, table)
+    explanation = explain(found, table, corrections)
     if arguments.json:
         print_json(explanation)
     else:
@@ -168,15 +172,37 @@ def _end(said: Explanation) -> None:
         _title("What does not add up")
         for found in entry.discrepancies:
             print_line(_discrepancy(found))
+    if said.corrections:
+        _corrections(said)
     _title("Shown as")
     rows = []
+    now = None if said.corrected is None else msgspec.structs.asdict(said.corrected.usage)
     for figure, value in msgspec.structs.asdict(entry.usage).items():
         voucher = entry.provenance.get(figure)
-        rows.append((figure, tokens(value), "" if voucher is None else _VOUCHERS[voucher]))
-    print_table(("figure", "tokens", "vouched for by"), rows, right=("tokens",))
+        corrected = [] if now is None else [tokens(now[figure])]
+        rows.append((figure, tokens(value), *corrected, "" if voucher is None else _VOUCHERS[voucher]))
+    heads = ("figure", "tokens", *(["corrected"] if now is not None else []), "vouched for by")
+    print_table(heads, rows, right=("tokens", "corrected"))
     if said.lower_bound:
         print_line("Some output could not be seen in full: its estimate is a lower bound.")
-    print_line(f"cost: {'unpriced' if entry.cost is None else f'${entry.cost}'}")
+    cost = "unpriced" if entry.cost is None else f"${entry.cost}"
+    after = "" if said.corrected is None or said.corrected.cost is None else f", corrected ${said.corrected.cost}"
+    print_line(f"cost: {cost}{after}")
+
+
+def _corrections(said: Explanation) -> None:
+    _title("Counted again, after the reply: what is added to the estimate (the client was told the estimate)")
+    rows = [
+        (
+            one.estimator,
+            tokens(one.input_tokens),
+            tokens(one.output_tokens),
+            tokens(one.reasoning_tokens),
+            one.cost or "-",
+        )
+        for one in said.corrections
+    ]
+    print_table(("counted by", "input", "output", "reasoning", "$"), rows, right=("input", "output", "reasoning", "$"))
 
 
 def _discrepancy(found: Discrepancy) -> str:

@@ -6,13 +6,14 @@ Rule 2: price lists at hand only add what an entry does not keep: since when a r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from counterfoil.cli.output import usd
+from counterfoil.cli.output import instant, usd
 from counterfoil.cli.view import EntryView, settled_so_far, view_of
+from counterfoil.ledger.correction import with_corrections
 from counterfoil.ledger.entry import Entry, Line, Opening, PricedBy
 from counterfoil.ledger.price import Price, Rate, cost_of, format_rate
 from counterfoil.ledger.price_table import PriceTable
@@ -22,7 +23,16 @@ from counterfoil.usage.reading import NO_READING, RAW_REPORTS_KEPT, WHOLE_REPLY,
 from counterfoil.usage.settle import Convention, Delivered
 from counterfoil.usage.usage import Bucket, Provenance
 
-__all__ = ["CostStep", "Explanation", "Part", "ReadCounter", "SentReport", "convention_in_words", "explain"]
+__all__ = [
+    "Corrected",
+    "CostStep",
+    "Explanation",
+    "Part",
+    "ReadCounter",
+    "SentReport",
+    "convention_in_words",
+    "explain",
+]
 
 
 class SentReport(msgspec.Struct, frozen=True):
@@ -71,6 +81,18 @@ class Part(msgspec.Struct, frozen=True):
     """The day from which these rates hold, if the list says so."""
 
 
+class Corrected(msgspec.Struct, frozen=True):
+    """One correction: what was counted again has to be added to the entry. `cost` is exact US dollars."""
+
+    correction: str
+    at: str
+    estimator: str
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost: str | None
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """Everything that can be said of one attempt's numbers."""
 
@@ -88,9 +110,12 @@ class Explanation(msgspec.Struct, frozen=True):
     delivered: Delivered | None
     """What estimates were made from, in estimated tokens."""
     parts: tuple[Part, ...]
+    corrections: tuple[Corrected, ...] = ()
+    corrected: EntryView | None = None
+    """The entry with its corrections; None when there are none. The client was told what the entry says."""
 
 
-def explain(one: Entry | OpenAttempt, table: PriceTable) -> Explanation:
+def explain(one: Entry | OpenAttempt, table: PriceTable, corrections: Sequence[Entry] = ()) -> Explanation:
     """The derivation. `table` is asked for the rates of the day the attempt opened."""
     opening = one.opening
     if isinstance(one, Entry):
@@ -116,6 +141,21 @@ def explain(one: Entry | OpenAttempt, table: PriceTable) -> Explanation:
         convention_in_words=convention_in_words(opening.convention, reading),
         delivered=delivered,
         parts=tuple(_part(line, opening, table) for line in lines),
+        corrections=tuple(map(_correction, corrections)),
+        corrected=view_of(with_corrections(one, corrections)) if corrections and isinstance(one, Entry) else None,
+    )
+
+
+def _correction(entry: Entry) -> Corrected:
+    usage = entry.usage
+    return Corrected(
+        correction=entry.opening.attempt,
+        at=instant(entry.closed),
+        estimator="" if entry.corrects is None else entry.corrects.estimator,
+        input_tokens=usage.input_tokens or 0,
+        output_tokens=usage.output_tokens or 0,
+        reasoning_tokens=usage.reasoning_tokens or 0,
+        cost=usd(entry.cost),
     )
 
 

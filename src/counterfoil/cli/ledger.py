@@ -67,6 +67,13 @@ class BooksReader:
             raise CommandError(f"{prefix!r} begins several attempts.", f"Write more of one: {', '.join(names[:5])}")
         return self.store.entry(names[0]) or fresh[names[0]]
 
+    def corrections(self, attempt: str) -> list[Entry]:
+        """What corrects an attempt, oldest first."""
+        unflushed, _ = self._journals()
+        found = {one.opening.attempt: one for one in unflushed if one.corrects and one.corrects.attempt == attempt}
+        found |= {one.opening.attempt: one for one in self.store.corrections(attempt)}
+        return [one for _, one in sorted(found.items())]
+
     def _journals(self) -> tuple[list[Entry], list[OpenAttempt]]:
         return open_and_unflushed(journal_directory(self.database))
 

@@ -58,6 +58,10 @@ class EntryView(msgspec.Struct, frozen=True):
     first_byte_ms: float | None
     total_ms: float | None
     provider_id: str | None
+    corrects: str | None
+    """The attempt whose numbers this changes: then they are differences, and add up with that attempt's own."""
+    estimator: str | None
+    """What counted for a correction."""
 
 
 def view_of(one: Entry | OpenAttempt) -> EntryView:
@@ -92,6 +96,8 @@ def _entry(entry: Entry) -> EntryView:
         first_byte_ms=_milliseconds(entry.first_byte_ms),
         total_ms=_milliseconds(entry.total_ms),
         provider_id=entry.provider_id,
+        corrects=None if entry.corrects is None else entry.corrects.attempt,
+        estimator=None if entry.corrects is None else entry.corrects.estimator,
     )
 
 
@@ -112,6 +118,8 @@ def _open(attempt: OpenAttempt) -> EntryView:
         first_byte_ms=None,
         total_ms=None,
         provider_id=None,
+        corrects=None,
+        estimator=None,
     )
 
 
