@@ -19,5 +19,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--kills N`: how often `tests/shells/test_kill.py` kills the gateway."""
+    """`--kills N`: how often `tests/shells/test_kill.py` kills. `--write-pages`: see the grid of crossings."""
+    parser.addoption("--write-pages", action="store_true", help="write the pages of the grid of crossings again")
     parser.addoption("--kills", type=int, default=56, help="how often the gateway is killed")
