@@ -41,5 +41,6 @@ def check_recording(name: str) -> ReadReply:
         step = 1 if len(one.data) < _SMALL else len(one.data) // 64
         for end in range(0, len(one.data), step):
             cut = one.read([one.data[:end]])
-            assert cut.exit in (Exit.TRUNCATED, Exit.FAILED) or cut.settlement.usage == reply.settlement.usage
+            if cut.exit is Exit.COMPLETED and cut.reading.reports == reply.reading.reports:
+                assert cut.settlement == reply.settlement
     return reply

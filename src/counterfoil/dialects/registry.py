@@ -16,6 +16,7 @@ from counterfoil.dialects.gemini import GEMINI, GEMINI_COUNT, GEMINI_EMBED
 from counterfoil.dialects.gemini_interactions import GEMINI_INTERACTIONS
 from counterfoil.dialects.ollama import OLLAMA, OLLAMA_EMBED, OLLAMA_GENERATE
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
+from counterfoil.dialects.openai_completions import OPENAI_COMPLETIONS
 from counterfoil.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from counterfoil.dialects.openai_responses import OPENAI_RESPONSES, OPENAI_RESPONSES_COUNT
 from counterfoil.dialects.vertex_predict import VERTEX_PREDICT
@@ -32,6 +33,7 @@ DIALECTS: Final[Mapping[str, Dialect[Any]]] = MappingProxyType(
             OPENAI_RESPONSES_COUNT,
             ANTHROPIC_MESSAGES,
             ANTHROPIC_COUNT,
+            OPENAI_COMPLETIONS,
             OPENAI_EMBEDDINGS,
             OLLAMA,
             OLLAMA_EMBED,
