@@ -16,5 +16,9 @@ def model_name(model: str) -> str:
 
 
 def method_path(model: str, method: str) -> str:
-    """`/models/M:method`."""
-    return f"/{quote(model_name(model), safe='/@.-_~')}:{method}"
+    """`/models/M:method`. Nothing in a model's name leads out of it."""
+    steps = [
+        quote(step, safe="@.-_~") if step.strip(".") else quote(step).replace(".", "%2E")
+        for step in model_name(model).split("/")
+    ]
+    return f"/{'/'.join(steps)}:{method}"

@@ -67,7 +67,6 @@ _OWN_FIELDS: Final[Mapping[str, str]] = {
     "cached_content": "cachedContent",
     "labels": "labels",
     "modelArmorConfig": "modelArmorConfig",
-    "store": "store",
 }
 """Fields of the body that have no canonical word: carried word for word, whoever says them."""
 _OWN_OBJECTS: Final = ("generationConfig", "toolConfig")

@@ -21,7 +21,7 @@ from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
 
-__all__ = ["CONVENTION", "ESTIMATED", "counts_of", "read_report", "write_usage"]
+__all__ = ["CONVENTION", "ESTIMATED", "counts_of", "read_report", "whole_number", "write_usage"]
 
 CONVENTION: Final = Convention(
     input_includes=frozenset({Counter.CACHE_READ, Counter.CACHE_READ_AUDIO, Counter.INPUT_AUDIO, Counter.INPUT_IMAGE}),
@@ -66,7 +66,7 @@ def read_report(raw: bytes | msgspec.Raw, *, last: bool = True) -> Report | None
 def counts_of(said: Mapping[str, Any]) -> dict[Counter, int | None]:
     """The counters of a `usageMetadata`; null stays null, and what is no number is null."""
     counts: dict[Counter, int | None] = {
-        counter: _count(said[name]) for counter, name in _PLACES.items() if name in said
+        counter: whole_number(said[name]) for counter, name in _PLACES.items() if name in said
     }
     _split_input(counts, said)
     _split_output(counts, said)
@@ -79,7 +79,7 @@ def _modality_counts(details: object) -> Mapping[str, int]:
     for entry in details if isinstance(details, list) else ():
         if not isinstance(entry, dict):
             continue
-        name, count = _MODALITIES.get(str(entry.get("modality")).upper()), _count(entry.get("tokenCount"))
+        name, count = _MODALITIES.get(str(entry.get("modality")).upper()), whole_number(entry.get("tokenCount"))
         if name is not None and count is not None and count > 0:
             found[name] = found.get(name, 0) + count
     return found
@@ -115,7 +115,7 @@ def _split_output(counts: dict[Counter, int | None], said: Mapping[str, Any]) ->
             left -= counts[counter] or 0
 
 
-def _count(value: object) -> int | None:
+def whole_number(value: object) -> int | None:
     """A whole number, or None for null and anything else. Whether it can be a count of tokens, `Reading` says."""
     if type(value) is float and value.is_integer():
         return int(value)
@@ -184,7 +184,7 @@ def _less(whole: int | None, part: int | None) -> int | None:
 
 def _word(raw: msgspec.Raw | None) -> int | None:
     try:
-        return None if raw is None else _count(msgspec.json.decode(raw))
+        return None if raw is None else whole_number(msgspec.json.decode(raw))
     except UNREADABLE:
         return None
 
@@ -199,7 +199,7 @@ def _sum(raw: msgspec.Raw) -> int | None:
 
 
 def _added(entries: Iterable[object]) -> int | None:
-    counts = [_count(entry.get("tokenCount", 0)) if isinstance(entry, dict) else None for entry in entries]
+    counts = [whole_number(entry.get("tokenCount", 0)) if isinstance(entry, dict) else None for entry in entries]
     return None if None in counts else sum(count or 0 for count in counts)
 
 

@@ -23,6 +23,7 @@ from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
 from counterfoil.dialects.gemini.embed import own_task
 from counterfoil.dialects.gemini.failure import bad_reply, frame_failure, read_failure
 from counterfoil.dialects.gemini.path import method_path
+from counterfoil.dialects.gemini.usage import whole_number
 from counterfoil.dialects.whole import encode, given, whole_decoder
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.reading import Counter, Report
@@ -108,11 +109,11 @@ def _read_reply(body: bytes) -> Sequence[Event]:
 
 def _report(statistics: Sequence[msgspec.Raw]) -> Report | None:
     """The input, as the sum of what each prediction counted."""
-    counts = [_STATISTICS.decode(one).token_count if given(one) else None for one in statistics]
-    whole = [int(count) for count in counts if isinstance(count, int | float) and float(count).is_integer()]
-    if not counts or len(whole) != len(counts):
+    counts = [whole_number(_STATISTICS.decode(one).token_count) if given(one) else None for one in statistics]
+    known = [count for count in counts if count is not None]
+    if not counts or len(known) != len(counts):
         return None
-    return Report({Counter.INPUT: sum(whole)}, raw=encode([msgspec.Raw(bytes(one)) for one in statistics]))
+    return Report({Counter.INPUT: sum(known)}, raw=encode([msgspec.Raw(bytes(one)) for one in statistics]))
 
 
 def _unreadable(body: bytes) -> Failure:

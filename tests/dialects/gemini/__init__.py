@@ -1,0 +1,1 @@
+"""Gemini, as Google and Vertex speak it."""
