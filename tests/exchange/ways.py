@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 
@@ -22,12 +23,13 @@ from counterfoil.exchange.command import Outcome
 from counterfoil.ledger.entry import Entry, Exit, Opening, Progress
 from counterfoil.ledger.store import BooksUnavailable
 from counterfoil.transport.blocking import BlockingTransport
+from counterfoil.transport.credential import Credentials
 from counterfoil.transport.http import AiohttpTransport
 from counterfoil.transport.pooled import PooledTransport
 from counterfoil.transport.transport import Transport
 from tests.exchange.world import price_by_count
 
-__all__ = ["SECONDS", "WAYS", "Ledger", "Seen", "context", "reveal"]
+__all__ = ["SECONDS", "WAYS", "Ledger", "Seen", "Way", "context", "reveal"]
 
 SECONDS = 20.0
 """Bounds every run."""
@@ -74,6 +76,14 @@ class Seen:
     outcome: Outcome | None
 
 
+class Way(Protocol):
+    """Makes a call. `until`: what has come when the client hangs up."""
+
+    def __call__(
+        self, call: Call, books: Ledger, until: bytes | None, credentials: Credentials | None = None
+    ) -> Seen: ...
+
+
 def context() -> Context:
     """Real time for deadlines; all else the same in every run."""
     ids = itertools.count()
@@ -104,7 +114,7 @@ def _seen(status: int | None, headers: Mapping[str, str], data: bytes, books: Le
     return Seen(status, headers, data, _timeless(books.closed), outcome)
 
 
-def push(call: Call, books: Ledger, until: bytes | None) -> Seen:
+def push(call: Call, books: Ledger, until: bytes | None, credentials: Credentials | None = None) -> Seen:
     """The gateway's way; at `until` the client hangs up."""
 
     class Listening:
@@ -124,7 +134,7 @@ def push(call: Call, books: Ledger, until: bytes | None) -> Seen:
                 await asyncio.Event().wait()
 
     async def run() -> Seen:
-        driver = Driver(AiohttpTransport(), books, reveal)
+        driver = Driver(AiohttpTransport(), books, reveal, credentials=credentials)
         client = Listening()
         driven = driver.run(call, context(), client)
         client.hang_up = lambda: driven.interrupt(Exit.CLIENT_GONE)
@@ -136,10 +146,10 @@ def push(call: Call, books: Ledger, until: bytes | None) -> Seen:
     return asyncio.run(run())
 
 
-def _pull_with(transport: Callable[[], Transport]) -> Callable[[Call, Ledger, bytes | None], Seen]:
-    def pull(call: Call, books: Ledger, until: bytes | None) -> Seen:
+def _pull_with(transport: Callable[[], Transport]) -> Way:
+    def pull(call: Call, books: Ledger, until: bytes | None, credentials: Credentials | None = None) -> Seen:
         async def run() -> Seen:
-            driver = Driver(transport(), books, reveal)
+            driver = Driver(transport(), books, reveal, credentials=credentials)
             data = b""
             async with asyncio.timeout(SECONDS), PullRun(driver, call, context()) as pulled:
                 begun = await pulled.begin()
@@ -159,11 +169,11 @@ def _pull_with(transport: Callable[[], Transport]) -> Callable[[Call, Ledger, by
     return pull
 
 
-def block(call: Call, books: Ledger, until: bytes | None) -> Seen:
+def block(call: Call, books: Ledger, until: bytes | None, credentials: Credentials | None = None) -> Seen:
     """In this thread."""
     transport = BlockingTransport()
     data = b""
-    with BlockingRun(call, context(), books, transport, reveal) as run:
+    with BlockingRun(call, context(), books, transport, reveal, credentials=credentials) as run:
         begun = run.begin()
         for piece in run:
             data += piece
@@ -175,7 +185,7 @@ def block(call: Call, books: Ledger, until: bytes | None) -> Seen:
     return _seen(begun.status, begun.headers, data, books, run.outcome)
 
 
-WAYS: Mapping[str, Callable[[Call, Ledger, bytes | None], Seen]] = {
+WAYS: Mapping[str, Way] = {
     "pushed with aiohttp": push,
     "pulled with aiohttp": _pull_with(AiohttpTransport),
     "pulled with httpcore": _pull_with(PooledTransport),

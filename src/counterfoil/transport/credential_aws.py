@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
 from __future__ import annotations
 
 import configparser
+import contextlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -231,10 +232,12 @@ def _sections(lookout: Lookout, variable: str, usual: str) -> Mapping[str, Mappi
     if text is None:
         return {}
     parser = configparser.RawConfigParser(strict=False, default_section="\0")
-    try:
+    readable = False
+    with contextlib.suppress(configparser.Error):
         parser.read_string(text)
-    except configparser.Error:
-        raise CredentialError(f"the AWS file {usual} (or {variable}) cannot be read") from None
+        readable = True
+    if not readable:  # said out here, since the parser's error quotes the line, which may hold a key
+        raise CredentialError(f"the AWS file {usual} (or {variable}) cannot be read")
     return {" ".join(section.split()): dict(parser.items(section)) for section in parser.sections()}
 
 

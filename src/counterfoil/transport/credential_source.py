@@ -23,6 +23,7 @@ from counterfoil.transport.transport import Broken, Cut, Unreachable
 
 __all__ = ["Answer", "CredentialError", "Fetched", "Lookout", "Source", "read_json"]
 
+CONNECT_SECONDS: Final = 5.0
 ISSUER_SECONDS: Final = 10.0
 METADATA_SECONDS: Final = 5.0
 KNOCK_SECONDS: Final = 1.0
@@ -113,11 +114,12 @@ class Lookout:
 
     def ask(self, method: str, url: str, headers: Mapping[str, str], who: str, *, body: bytes = b"") -> Answer:
         """Ask someone who is there. Raises CredentialError."""
-        seconds = METADATA_SECONDS if url.startswith("http:") else ISSUER_SECONDS
+        near = url.startswith("http:")
+        connect, seconds = (KNOCK_SECONDS, METADATA_SECONDS) if near else (CONNECT_SECONDS, ISSUER_SECONDS)
         try:
-            return self._ask(
-                method, url, headers, body, who, KNOCK_SECONDS if url.startswith("http:") else 5.0, seconds
-            )
+            return self._ask(method, url, headers, body, who, connect, seconds)
+        except CredentialError:
+            raise
         except TimeoutError:
             raise CredentialError(f"{who} did not answer within {seconds:g} s") from None
         except (Unreachable, Broken, Cut) as error:
