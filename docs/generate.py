@@ -40,7 +40,9 @@ from counterfoil.dialects.dialect import Dialect, Quirks
 from counterfoil.dialects.openai_chat.repairs import REPAIRS as CHAT_REPAIRS
 from counterfoil.dialects.registry import DIALECTS
 from counterfoil.driver.deployment import load_table
-from counterfoil.providers.provider import Provider
+from counterfoil.providers.facts import FaceFacts, ProviderFacts, facts_of
+from counterfoil.providers.listing import Listing
+from counterfoil.providers.provider import Auth, Face, Provider
 from counterfoil.providers.table import convention_table
 from counterfoil.server.metrics import Counter, Gauge, Histogram, Metrics
 
@@ -206,6 +208,79 @@ def conventions() -> str:
     return convention_table(load_table(), {name: dialect.convention for name, dialect in DIALECTS.items()})
 
 
+def providers() -> str:
+    """Who speaks what, at a glance."""
+    return table(
+        ("provider", "speaks", "for", "proven by"), (line for facts in _all_facts() for line in _glance(facts))
+    )
+
+
+def provider_details() -> str:
+    """Each provider in full."""
+    return "\n".join(_details(facts) for facts in _all_facts())
+
+
+def _all_facts() -> Iterator[ProviderFacts]:
+    return (facts_of(row, DIALECTS) for row in load_table().values())
+
+
+def _glance(facts: ProviderFacts) -> Iterator[tuple[str, ...]]:
+    name = f"[`{facts.name}`](#{_anchor(facts)})"
+    for face in facts.faces:
+        yield name, f"[`{face.dialect}`]({face.link})", face.operation, _proof(face)
+        name = ""
+
+
+_PATTERN: Final = re.compile(r"[^\s,]*\*[^\s,:]*")
+
+
+def _as_code(found: re.Match[str]) -> str:
+    return f"`{found[0]}`"
+
+
+def _anchor(facts: ProviderFacts) -> str:
+    return re.sub(r"[^\w\- ]", "", facts.name.lower())
+
+
+def _proof(face: FaceFacts) -> str:
+    return ", ".join(f"`{one}`" for one in face.evidence) if face.verified else "unverified"
+
+
+def _details(facts: ProviderFacts) -> str:
+    moved = f", moved by {_codes(facts.moved_by)}" if facts.moved_by else ""
+    address = f"<{facts.address}>" if facts.address.startswith("http") and "{" not in facts.address else facts.address
+    said = [f"- address: {_code(address)}{moved}", f"- secret: {facts.secret}"]
+    said += ["- can be metered, but not called by this version"] if not facts.callable else []
+    said += [f"- try first: `{facts.try_first}`"] if facts.try_first else []
+    said += [f"- meant by a bare {' or '.join(map(_code, facts.names))}"] if facts.names else []
+    said += ["- its own list of models is asked for"] if facts.lists_models else []
+    said.append(f"- price: {_price(facts)}")
+    for face in facts.faces:
+        said += [f"- `{face.dialect}`, {face.operation}: {_face(face)}"]
+        said += [f"  - {_PATTERN.sub(_as_code, departure)}" for departure in face.departures]
+    return f"### {facts.name}\n\n{facts.title}\n\n" + "\n".join(said) + "\n"
+
+
+def _price(facts: ProviderFacts) -> str:
+    if facts.free:
+        return "free"
+    return f"`{facts.price_id}` in the list" if facts.price_id else "in no list"
+
+
+def _face(face: FaceFacts) -> str:
+    posted = f", posted to `{face.path}`" if face.path is not None else ""
+    proof = f"proven by {_proof(face)}" if face.verified else "unverified"
+    return f"{proof}{posted} ([page]({face.link}))"
+
+
+def _code(text: str) -> str:
+    return text if text.startswith(("<", "on ")) else f"`{text}`"
+
+
+def _codes(names: tuple[str, ...]) -> str:
+    return ", ".join(map(_code, names))
+
+
 def chat_repairs() -> str:
     """The repair table of the chat dialect."""
     return table(("row", "what is mended", "why"), ((one.name, one.mends, one.cites) for one in CHAT_REPAIRS))
@@ -250,10 +325,15 @@ def exit_codes() -> str:
 
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "conventions": conventions,
+    "providers": providers,
+    "provider-details": provider_details,
     "chat-repairs": chat_repairs,
     "messages-repairs": messages_repairs,
     "configuration": configuration,
     "provider-fields": functools.partial(_meanings, Provider),
+    "face-fields": functools.partial(_meanings, Face),
+    "auth-fields": functools.partial(_meanings, Auth),
+    "listing-fields": functools.partial(_meanings, Listing),
     "quirks": functools.partial(_meanings, Quirks),
     "dialect-verbs": dialect_verbs,
     "metrics": metrics,

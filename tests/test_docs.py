@@ -245,7 +245,7 @@ READ, WRITE = Counter.CACHE_READ, Counter.CACHE_WRITE
 
 
 def _of(provider: str) -> Convention:
-    return load_table()[provider].convention_for("any", CHAT)
+    return load_table()[provider].face("openai_chat").convention_for("any", CHAT)
 
 
 def _settled(

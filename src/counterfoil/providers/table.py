@@ -74,16 +74,31 @@ def proven_by(table: Mapping[str, Provider], recording: str) -> Provider | None:
 
 
 def convention_table(table: Mapping[str, Provider], defaults: Mapping[str, Convention]) -> str:
-    """Provider by convention, as a Markdown table. `defaults`: each dialect's convention by its name."""
+    """Who counts how, as a Markdown table: each dialect, then the providers that count otherwise in it.
+
+    `defaults`: each dialect's convention by its name.
+    """
     lines = [
-        "| provider | models | dialect | added to the input | added to the output | total is | evidence |",
+        "| dialect | provider | models | added to the input | added to the output | total is | evidence |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in table.values():
-        ruled = [rule for rule in row.model_rules if rule.convention is not None]
-        lines += [_line(row, f"`{rule.model}`", rule.convention or defaults[row.dialect]) for rule in ruled]
-        lines.append(_line(row, "others" if ruled else "all", row.convention or defaults[row.dialect]))
+    for dialect, default in defaults.items():
+        faces = [row.face(dialect) for row in table.values() if dialect in row.dialects]
+        departing = [line for face in faces for line in _departures(face, default)]
+        who = "all others" if departing else "all"
+        lines += [_line(dialect, who, "all", default, ""), *departing]
     return "\n".join(lines) + "\n"
+
+
+def _departures(face: Provider, default: Convention) -> list[str]:
+    """A line for each of its conventions that is not its dialect's."""
+    own = {rule.model: rule.convention for rule in face.model_rules if rule.convention not in (None, default)}
+    evidence = ", ".join(f"`{one}`" if one != UNVERIFIED else one for one in face.evidence)
+    who = f"[{face.title}]({face.link}) `{face.name}`"
+    lines = [_line(face.dialect, who, f"`{model}`", one, evidence) for model, one in own.items() if one is not None]
+    if face.convention is not None and face.convention != default:
+        lines.append(_line(face.dialect, who, "others" if own else "all", face.convention, evidence))
+    return lines
 
 
 def _problem(row: Provider, name: str, dialects: Mapping[str, object]) -> str | None:
@@ -122,30 +137,28 @@ def _names_another(text: str) -> bool:
 _INPUT_SIDE: Final = (Counter.CACHE_READ, Counter.CACHE_WRITE, Counter.INPUT_AUDIO, Counter.INPUT_IMAGE)
 _OUTPUT_SIDE: Final = (Counter.REASONING,)
 _WORDS: Final[Mapping[Counter, str]] = {
-    Counter.INPUT: "input",
-    Counter.OUTPUT: "output",
     Counter.CACHE_READ: "cache read",
     Counter.CACHE_WRITE: "cache write",
     Counter.INPUT_AUDIO: "audio",
     Counter.INPUT_IMAGE: "images",
-    Counter.REASONING: "reasoning",
+    Counter.TOOL_INPUT: "what tools read",
 }
 
 
-def _line(row: Provider, models: str, convention: Convention) -> str:
-    beside_input = [_WORDS[counter] for counter in _INPUT_SIDE if counter not in convention.input_includes]
-    beside_output = [_WORDS[counter] for counter in _OUTPUT_SIDE if counter not in convention.output_includes]
+def _line(dialect: str, who: str, models: str, convention: Convention, evidence: str) -> str:
+    beside_input = [_word(counter) for counter in _INPUT_SIDE if counter not in convention.input_includes]
+    if Counter.TOOL_INPUT in convention.total_is:  # the others never report it
+        beside_input.append(_word(Counter.TOOL_INPUT))
+    beside_output = [_word(counter) for counter in _OUTPUT_SIDE if counter not in convention.output_includes]
     if convention.hidden_reasoning:
         beside_output.append("reasoning, hidden in the total")
-    total = [word for counter, word in _WORDS.items() if counter in convention.total_is]
-    evidence = ", ".join(f"`{one}`" if one != UNVERIFIED else one for one in row.evidence)
-    cells = (
-        f"[{row.title}]({row.link}) `{row.name}`",
-        models,
-        f"`{row.dialect}`",
-        ", ".join(beside_input) or "nothing",
-        ", ".join(beside_output) or "nothing",
-        " + ".join(total),
-        evidence,
-    )
+    total = [_word(counter) for counter in Counter if counter in convention.total_is]
+    counted = (", ".join(beside_input) or "nothing", ", ".join(beside_output) or "nothing", " + ".join(total))
+    if convention.no_model:
+        counted = ("no model runs", "", "")
+    cells = (f"`{dialect}`", who, models, *counted, evidence)
     return f"| {' | '.join(cells)} |"
+
+
+def _word(counter: Counter) -> str:
+    return _WORDS.get(counter, counter.value.replace("_", " "))
