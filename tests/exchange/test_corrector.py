@@ -21,6 +21,7 @@ from counterfoil.driver.corrector import TokenCorrector, corrector_for, input_to
 from counterfoil.driver.drive import Driver
 from counterfoil.driver.vocabulary import PIECE, VOCABULARIES, Vocabularies, vocabulary_of
 from counterfoil.exchange.call import Call, Context
+from counterfoil.exchange.transcript import CALL_TOKENS
 from counterfoil.ledger.correction import with_corrections
 from counterfoil.ledger.entry import Entry, Exit
 from counterfoil.stores.projection import totals_of
@@ -333,4 +334,4 @@ def test_a_tool_call_counts_with_its_name(here: Booked) -> None:
     world.run(here.call())
     assert here.corrector.flush(SECONDS)
     together = with_corrections(world.entry, here.corrections)
-    assert together.usage.output_tokens == exactly(SAID) + exactly('measure_the_tide{"port": "north"}') + 10
+    assert together.usage.output_tokens == exactly(SAID) + exactly('measure_the_tide{"port": "north"}') + CALL_TOKENS

@@ -148,6 +148,16 @@ def test_base64_in_a_body_is_a_picture_and_not_text() -> None:
     assert 2 * IMAGE_TOKENS <= estimate_body(_body([url, text, url])) - without <= 2 * IMAGE_TOKENS + 400
 
 
+@pytest.mark.parametrize("key", ["thoughtSignature", "signature", "encrypted_content"])
+@pytest.mark.parametrize("offset", [0, 1, 100, 255])
+def test_base64_that_proves_reasoning_is_no_picture(key: str, offset: int) -> None:
+    proof = {"type": "thinking", "thinking": "x" * offset, key: PICTURE}
+    with_one, without = estimate_body(_body([proof])), estimate_body(_body([{**proof, key: ""}]))
+    assert with_one - without < IMAGE_TOKENS // 4
+    picture = {"type": "image_url", "image_url": {"url": PICTURE}}
+    assert estimate_body(_body([proof, picture])) - with_one > IMAGE_TOKENS // 2
+
+
 @pytest.mark.parametrize("text", ["Hi", PROSE * 40], ids=["short", "long"])
 @pytest.mark.parametrize("indent", [0, 1], ids=["compact", "spaced"])
 def test_the_same_call_has_the_same_input_streamed_and_whole(text: str, indent: int) -> None:

@@ -78,6 +78,10 @@ _ASKING: Final = re.compile(rb'"stream"\s*:\s*(?:true|false),?|"stream_options"\
 _EDGE: Final = 1024
 """Bytes at each end of a body in which that is looked for: it stands before the messages or after them."""
 
+_PROOF: Final = re.compile(rb'"(?:\w*[sS]ignature|encrypted_content)"\s*:\s*"[A-Za-z0-9+/=_-]*\Z')
+"""What base64 stands behind when it proves or hides reasoning: no picture, and hardly an input token (recorded Gemini
+and Grok requests with some kB of it were billed for their text)."""
+
 _WINDOW: Final = 256
 _WINDOWS: Final = 4096
 """How many windows of a body are looked at: all of them up to 1 MiB, an even choice of a larger one."""
@@ -150,8 +154,8 @@ def estimate_body(body: bytes) -> int:
     """Input tokens of a request nobody parsed, from its JSON bytes.
 
     Takes bounded time: of a large body an even choice is looked at. Base64 is found as windows that hold nothing else,
-    and counts as one picture a run. Meant for a reservation: on text it leans to the high side, since keys and quotes
-    count too.
+    and counts as one picture a run, unless it is a proof of reasoning. Meant for a reservation: on text it leans to the
+    high side, since keys and quotes count too.
     """
     windows = max(1, -(-len(body) // _WINDOW))
     looked = min(windows, _WINDOWS)
@@ -160,7 +164,8 @@ def estimate_body(body: bytes) -> int:
         start = place * windows // looked * _WINDOW
         window = body[start : start + _WINDOW]
         binary = len(window) == _WINDOW and not window.translate(None, _BASE64)
-        binary_parts += binary and not in_binary
+        if binary and not in_binary:
+            binary_parts += _PROOF.search(text[-_EDGE:]) is None
         in_binary = binary
         if not binary:
             text += window
