@@ -88,7 +88,7 @@ def test_a_server_on_this_machine_is_found_with_its_models() -> None:
     (found,) = asyncio.run(looking(answering(reply(body)), {})).found
     assert (found.provider, found.how, found.models) == ("ollama", "answers", ("qwen3:8b", "gemma3:1b"))
     resolver = Resolver(Config(), SecretStore(), {}, discovered=Discovered((found,)))
-    assert resolver.resolve("qwen3:8b").deployments[0].base_url == "http://127.0.0.1:11434/v1"
+    assert resolver.resolve("qwen3:8b").deployments[0].base_url == "http://127.0.0.1:11434"
 
 
 @pytest.mark.parametrize(

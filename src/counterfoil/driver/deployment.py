@@ -113,7 +113,8 @@ def build_deployment(
         )
 
     others = [row.face(name) for name in _others(row, written)] if known else []
-    home = address.base_url
+    # An address that was written with the beginning of one dialect's path (/v1) is the home of the others, too.
+    home = _without_overlap(address.base_url, row.path or DIALECTS[row.dialect].path(written.model, False))
     faces = tuple(facing(other, home if address.moved else home_of(other, place) or home) for other in others)
     deployment = msgspec.structs.replace(facing(row, home), faces=faces)
     return Built(deployment, secrets, tuple(warnings))
