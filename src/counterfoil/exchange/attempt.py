@@ -32,7 +32,7 @@ from counterfoil.exchange.command import (
 )
 from counterfoil.exchange.crossing import Crossing
 from counterfoil.exchange.ending import CUT, DEFECT, NO_USAGE, bad_reply, failure_of, redirected, web_page
-from counterfoil.exchange.reply import Reply, Step, is_streamed, is_web_page
+from counterfoil.exchange.reply import Reply, Step, is_streamed, is_web_page, request_id
 from counterfoil.exchange.route import Deployment
 from counterfoil.exchange.transcript import meter_of, recount_of
 from counterfoil.ledger.entry import Entry, Exit, Opening
@@ -176,7 +176,7 @@ class _Running:
             failure = redirected(head.status)
         else:
             failure = self._deployment.dialect.read_failure(head.status, head.headers, body[:ERROR_BODY])
-        self.meter.identify(head.headers.get("request-id") or head.headers.get("x-request-id"))
+        self.meter.identify(request_id(head.headers))
         entry = yield from self._close(self._entry(Exit.REJECTED, detail=failure.kind.value))
         if isinstance(answer, Interrupted):
             if answer.exit is Exit.CLIENT_GONE:

@@ -18,18 +18,24 @@ from counterfoil.exchange.meter import Meter
 from counterfoil.framing.frame import Frame, Framing, FramingError
 from counterfoil.framing.whole import WholeFraming
 
-__all__ = ["Reply", "Step", "is_streamed", "is_web_page"]
+__all__ = ["Reply", "Step", "is_streamed", "is_web_page", "request_id"]
 
 Step = tuple[Frame, Sequence[Event]]
 
 _WEB_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 _NO_FRAME: Final = Frame(b"", comment=True)
+_REQUEST_IDS: Final = ("request-id", "x-request-id", "x-amzn-requestid")
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def is_web_page(headers: Mapping[str, str]) -> bool:
     """Whether these (lower-case) headers announce a page for people."""
     return _media_type(headers.get("content-type", "")) in _WEB_PAGES
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """What the provider calls the request, in these (lower-case) headers: what its support asks for."""
+    return next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
 
 
 def is_streamed(headers: Mapping[str, str], dialect: Dialect[Any], *, asked: bool) -> bool:
@@ -60,6 +66,7 @@ class Reply:
         limits: Limits,
         headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
+        meter.identify(request_id(headers))  # until the reply says an id of its own
         report = dialect.read_head(headers) if dialect.read_head is not None else None
         if report is not None:
             meter.see((UsageReported(report),))
