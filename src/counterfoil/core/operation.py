@@ -107,6 +107,9 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """The client asked for the usage frame of a stream (chat: `stream_options.include_usage`)."""
     rest: Mapping[str, msgspec.Raw] = {}
     """Fields the canonical words lack, by their name in the client's dialect."""
+    hints: tuple[str, ...] = ()
+    """Names of fields that ask nothing of the reply (whom a cache belongs to, how reasoning is shown): they stay behind
+    in every crossing and are named to the client, and no writer looks at them."""
 
 
 class CompleteRequest(msgspec.Struct, frozen=True):

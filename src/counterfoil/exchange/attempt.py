@@ -87,7 +87,8 @@ def _request(call: Call, deployment: Deployment, quirks: Quirks) -> WrittenReque
     if deployment.dialect is call.dialect:
         return WrittenRequest(call.dialect.patch_request(call.body, deployment.model, quirks, True))
     canonical = call.dialect.read_request(call.body)
-    return deployment.dialect.write_request(canonical, deployment.model, quirks, deployment.drop)
+    written = deployment.dialect.write_request(canonical, deployment.model, quirks, deployment.drop)
+    return WrittenRequest(written.body, (*written.dropped, *getattr(canonical, "hints", ())))
 
 
 class _Running:

@@ -16,10 +16,11 @@ import msgspec
 from counterfoil.core.error import Failure
 from counterfoil.core.event import Event, ReplyFailed, TokensCounted
 from counterfoil.core.operation import ChatRequest, CountRequest, Operation
-from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
-from counterfoil.dialects.openai_responses.failure import bad_reply, read_failed, read_failure
+from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
+from counterfoil.dialects.openai_responses.failure import bad_reply, read_failed, read_failure, write_failure
+from counterfoil.dialects.openai_responses.request import patch_request, peek_request, read_request
 from counterfoil.dialects.openai_responses.request_write import write_request
-from counterfoil.dialects.whole import encode, fields_of, given, whole_decoder
+from counterfoil.dialects.whole import Fields, encode, fields_of, given, whole_decoder, whole_encoder, whole_relay
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.settle import Convention
 
@@ -72,6 +73,16 @@ def _path(model: str, streamed: bool) -> str:
     return "/responses/input_tokens"
 
 
+def _peek(body: bytes) -> RequestPeek:
+    """Read what must be known. Raises RequestError."""
+    return msgspec.structs.replace(peek_request(body), streamed=False, usage_asked=False)
+
+
+def _read_request(body: bytes) -> CountRequest:
+    """A client's body. Raises RequestError."""
+    return CountRequest(read_request(body))
+
+
 def _write_request(request: CountRequest, model: str, quirks: Quirks, drop: bool) -> WrittenRequest:
     """The chat as it would be sent, as far as it is counted. Raises RequestError."""
     chat: ChatRequest = msgspec.structs.replace(request.chat, **_REPLY_ONLY)
@@ -90,15 +101,32 @@ def _unreadable(body: bytes) -> Failure:
     return bad_reply(f"a body of {len(body)} bytes that is not a count of tokens")
 
 
-OPENAI_RESPONSES_COUNT: Final = Dialect[CountRequest](
+def _write_reply(events: Sequence[Event], facts: ReplyFacts, final: FinalUsage) -> bytes:
+    counted = next((event.input_tokens for event in events if isinstance(event, TokensCounted)), None)
+    return encode({"object": "response.input_tokens", "input_tokens": counted})
+
+
+def _mend(fields: Fields, facts: ReplyFacts, final: FinalUsage) -> Mapping[str, msgspec.Raw | None]:
+    """Nothing: a count names no model and has no usage of its own."""
+    return {}
+
+
+OPENAI_RESPONSES_COUNT: Final = ClientDialect[CountRequest](
     name="openai_responses.count",
     operation=Operation.COUNT,
     convention=Convention(no_model=True),
     framing=WholeFraming,
     path=_path,
     content_type="application/json",
+    id_prefix="count_",
+    peek_request=_peek,
+    read_request=_read_request,
     write_request=_write_request,
+    patch_request=patch_request,
     decoder=whole_decoder(_read_reply, _unreadable),
+    encoder=whole_encoder(_write_reply, write_failure),
+    relay=whole_relay(_mend, write_failure),
     read_failure=read_failure,
+    write_failure=write_failure,
 )
 """The dialect, as the registry lists it."""

@@ -14,7 +14,7 @@ import msgspec
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame, read_failure, write_failure
 
-__all__ = ["CANCELLED", "bad_reply", "read_failed", "read_failure", "write_failure"]
+__all__ = ["CANCELLED", "bad_reply", "error_event", "read_failed", "read_failure", "response_error", "write_failure"]
 
 CANCELLED: Final = Failure(
     FailureKind.PROVIDER_ERROR, "The response was cancelled at the provider.", Fault.PROVIDER, 502, code="cancelled"
@@ -65,6 +65,14 @@ _STATUSES: Final[Mapping[FailureKind, int]] = {
 }
 _CLIENTS: Final = frozenset({FailureKind.INVALID_REQUEST, FailureKind.CONTENT_POLICY, FailureKind.CONTEXT_WINDOW})
 
+_WRITTEN: Final[Mapping[FailureKind, str]] = {
+    FailureKind.RATE_LIMITED: "rate_limit_exceeded",
+    FailureKind.INVALID_REQUEST: "invalid_prompt",
+    FailureKind.TOO_LARGE: "invalid_prompt",
+    FailureKind.CONTENT_POLICY: "invalid_prompt",
+}
+"""`response.error.code` of each kind; all others are `server_error`."""
+
 
 def read_failed(data: bytes) -> Failure:
     """The failure of an `error` event, or of a response with an `error`. Never raises."""
@@ -75,3 +83,24 @@ def read_failed(data: bytes) -> Failure:
     fault = Fault.CLIENT if kind in _CLIENTS else said.fault
     status = said.status if said.status != 502 else _STATUSES.get(kind, 502)
     return msgspec.structs.replace(said, kind=kind, fault=fault, status=status)
+
+
+def response_error(failure: Failure) -> dict[str, object]:
+    """`response.error` of a response that failed.
+
+    Its words are a closed list of the published schema, but for the context window: there Codex, like the API, goes by
+    `context_length_exceeded`.
+    """
+    code = _WRITTEN.get(failure.kind, "server_error")
+    if failure.kind is FailureKind.CONTEXT_WINDOW:
+        code = "context_length_exceeded"
+    elif failure.code is not None and _WORDS.get(failure.code) is failure.kind:
+        code = failure.code
+    return {"code": code, "message": failure.message}
+
+
+def error_event(failure: Failure) -> dict[str, object]:
+    """The fields of an `error` event: those of the published schema, and the object that OpenAI sends, which is what
+    its clients look for."""
+    error = msgspec.json.decode(write_failure(failure))["error"]
+    return {"code": error["code"], "message": error["message"], "param": error["param"], "error": error}
