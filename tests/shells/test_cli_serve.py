@@ -229,12 +229,12 @@ def test_models_lists_routes_and_what_was_found(
 ) -> None:
     monkeypatch.setenv("GROQ_API_KEY", "gsk-never-to-be-shown")
     config = _config(tmp_path, provider, discover=True)
-    assert main(["models", "--config", str(config), "--data-dir", str(tmp_path)]) == 0
+    assert main(["models", "--offline", "--config", str(config), "--data-dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "playback/tides" in out
     assert "groq/NAME" in out
     assert "never-to-be-shown" not in out
-    assert main(["models", "--config", str(config), "--data-dir", str(tmp_path), "--json"]) == 0
+    assert main(["models", "--offline", "--config", str(config), "--data-dir", str(tmp_path), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {"name": "tides", "deployments": ["playback/tides"], "dialects": ["openai_chat"]} in lines
 
