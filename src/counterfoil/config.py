@@ -122,7 +122,8 @@ class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeouts: Timeouts | None = None
     """For this deployment; what is left out is as above it."""
     prices: Mapping[str, Annotated[float | str, msgspec.Meta(description="USD per million tokens")]] | None = None
-    """USD per million tokens by bucket (input, cache_read, output, ...), before any table."""
+    """USD per million tokens by bucket (input, cache_read, output, ...), or per million searches or images
+    (search_units, images), before any table."""
     drop: bool = False
     """Leave out (and name in a header) what cannot be carried to another dialect, instead of refusing the request."""
     headers: Mapping[str, str] = {}

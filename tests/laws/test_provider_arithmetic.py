@@ -55,6 +55,29 @@ def test_groq_says_the_same_usage_three_times_and_is_billed_once() -> None:
     assert _kinds(settled) == []
 
 
+def test_cohere_is_shown_in_tokens_and_billed_in_billed_units() -> None:
+    counts = {Counter.INPUT: 507, Counter.CACHE_READ: 448, Counter.OUTPUT: 10}
+    settled = _settled(Convention(), Report({**counts, Counter.BILLED_INPUT: 12, Counter.BILLED_OUTPUT: 7}))
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (507, 10)
+    assert settled.usage.priced == {Bucket.INPUT: 12, Bucket.OUTPUT: 7}
+    assert _kinds(settled) == []
+
+
+def test_coheres_bill_of_an_image_is_larger_than_its_text() -> None:
+    beside = Convention(input_includes=Convention().input_includes - {Counter.INPUT_IMAGE})
+    counts = {Counter.INPUT: 34, Counter.INPUT_IMAGE: 259, Counter.OUTPUT: 9, Counter.BILLED_INPUT: 267}
+    settled = _settled(beside, Report(counts))
+    assert settled.usage.input_tokens == 293
+    assert settled.usage.priced == {Bucket.INPUT: 267, Bucket.OUTPUT: 9}
+    assert _kinds(settled) == []
+
+
+def test_a_search_is_billed_and_is_no_token() -> None:
+    settled = _settled(Convention(no_output=True), Report({Counter.SEARCH_UNITS: 2, Counter.BILLED_INPUT: 0}))
+    assert settled.usage.total_tokens is None
+    assert settled.usage.priced == {Bucket.INPUT: 0, Bucket.OUTPUT: 0, Bucket.SEARCH_UNITS: 2}
+
+
 def test_perplexity_counts_on_and_the_last_word_stands() -> None:
     growing = [Report({Counter.INPUT: 20, Counter.OUTPUT: made, Counter.TOTAL: 20 + made}) for made in range(1, 9)]
     settled = _settled(Convention(), *growing)

@@ -66,6 +66,23 @@ def test_totals_do_not_depend_on_how_the_counters_were_spread_over_reports(
     assert in_pieces == at_once
 
 
+@given(counts, conventions, delivered | st.none())
+def test_a_bill_changes_nothing_of_what_is_shown_and_is_priced_as_it_was_said(
+    said: dict[Counter, int | None], convention: Convention, seen: Delivered | None
+) -> None:
+    bills = {Counter.BILLED_INPUT: Bucket.INPUT, Counter.BILLED_OUTPUT: Bucket.OUTPUT}
+    billed = settle(reading_of(Report(said)), convention, ended=True, delivered=seen).usage
+    without = {counter: value for counter, value in said.items() if counter not in bills}
+    plain = settle(reading_of(Report(without)), convention, ended=True, delivered=seen).usage
+    assert (billed.buckets, billed.provenance, billed.excess) == (plain.buckets, plain.provenance, plain.excess)
+    stated = {bills[counter]: value for counter, value in said.items() if counter in bills and value is not None}
+    assert (billed.billed is None) == (not stated)
+    assert stated.items() <= billed.priced.items()
+    for side, buckets in ((Bucket.INPUT, INPUT_BUCKETS), (Bucket.OUTPUT, OUTPUT_BUCKETS)):
+        if side not in stated:
+            assert {b: billed.priced.get(b) for b in buckets} == {b: plain.buckets.get(b) for b in buckets}
+
+
 @given(counts, conventions, st.integers(1, 4))
 def test_the_same_report_again_bills_nothing_more(
     said: dict[Counter, int | None], convention: Convention, times: int

@@ -359,6 +359,45 @@ def test_explain_shows_every_step_from_the_report_to_the_cost(books: LedgerBooks
     assert said["entry"]["attempt"].startswith("01900001")
 
 
+def test_explain_shows_what_was_used_beside_what_is_billed(books: LedgerBooks, shell: Shell) -> None:
+    bill = {Counter.BILLED_INPUT: 12, Counter.BILLED_OUTPUT: 7}
+    said = _reading({Counter.INPUT: 500, Counter.CACHE_READ: 448, Counter.OUTPUT: 10, **bill})
+    _book(books, _entry(_opening(1), reading=said))
+    out = " ".join(shell("explain", "01900001")[0].split())
+    # 12 at 0.15 and 7 at 0.60 dollars per million tokens.
+    for step in (
+        "billed_input 12 report 1",
+        "used tokens cache_read 448 input 52 output 10",
+        "The provider's bill is of other numbers:",
+        "input 12 on the bill 0.15 0.0000018",
+        "output 7 on the bill 0.6 0.0000042",
+        "cost: $0.000006",
+        "input_tokens 500 the provider, in a whole reply",
+    ):
+        assert step in out, step
+    [line] = shell.lines("entries")
+    assert (line["usage"]["input_tokens"], line["cost"]) == (500, "0.000006")
+    assert line["lines"][0]["billed"] == {"input": 12, "output": 7}
+
+
+def test_searches_are_shown_priced_and_added_up(books: LedgerBooks, shell: Shell) -> None:
+    prices = {"search_units": "2000"}
+    ranked = _opening(1, own_prices=prices)
+    said = _reading({Counter.SEARCH_UNITS: 3, Counter.BILLED_INPUT: 0, Counter.OUTPUT: 0})
+    _book(books, _entry(ranked, reading=said), _entry(_opening(2)))
+    first, second = shell.lines("entries")
+    assert (first["usage"]["search_units"], first["cost"]) == (3, "0.006")
+    assert first["provenance"]["search_units"] == "reported"
+    assert second["usage"]["search_units"] is None
+    assert "search_units 3 reported 2000 0.006" in " ".join(shell("explain", "01900001")[0].split())
+    [report] = shell.lines("usage")
+    assert (report["total"]["search_units"], report["total"]["images"]) == (3, 0)
+    out, _ = shell("usage")
+    assert "search units" in out
+    assert "images" not in out
+    shell("verify")
+
+
 def test_explain_says_whose_word_an_estimate_is_and_what_does_not_add_up(books: LedgerBooks, shell: Shell) -> None:
     odd = _reading({Counter.INPUT: 10, Counter.CACHE_READ: 25, Counter.OUTPUT: 5, Counter.TOTAL: 15})
     _book(books, _entry(_opening(1), reading=NO_READING, exit_=Exit.CLIENT_GONE), _entry(_opening(2), reading=odd))

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from counterfoil.exchange.command import Outcome
+from counterfoil.ledger.entry import Entry, Exit, Line, Opening
 from counterfoil.ledger.price import PICODOLLARS_PER_DOLLAR
 from counterfoil.server.metrics import CONTENT_TYPE, Counter, Histogram, Metrics
 from counterfoil.testing import ChatReply, Counts, error_answer, running
+from counterfoil.usage.usage import Bucket, Provenance, Usage
 from tests.shells.gateway import gateway
 
 PRICED = """
@@ -121,6 +124,17 @@ def test_metrics_agree_with_what_was_served(tmp_path: Path) -> None:
     assert total(samples, "counterfoil_open_exchanges") == 0
     assert total(samples, "counterfoil_books_healthy") == 1
     assert total(samples, "process_start_time_seconds") > 1e9
+
+
+def test_units_that_are_no_tokens_are_counted_apart() -> None:
+    opening = Opening("a-1", "e-1", 0.0, "m", "playhouse", "inner", "cohere.rerank", "cohere.rerank")
+    usage = Usage({Bucket.INPUT: 9, Bucket.SEARCH_UNITS: 3}, {Bucket.INPUT: Provenance.ESTIMATED})
+    entry = Entry(opening, 1.0, Exit.COMPLETED, (Line("inner", "reply", usage, 6 * 10**9),))
+    metrics = Metrics(lambda: 0, lambda: True)
+    metrics.exchanged("m", 200, Outcome(entries=(entry,)))
+    samples, _ = parse(metrics.text().decode())
+    assert total(samples, "counterfoil_units_total", unit="search_units", provenance="reported", model="inner") == 3
+    assert total(samples, "counterfoil_tokens_total") == 9
 
 
 def test_estimates_are_told_apart(tmp_path: Path) -> None:

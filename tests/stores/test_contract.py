@@ -107,6 +107,20 @@ def test_unknown_and_unpriced_are_counted_and_not_taken_for_zero(store: LedgerSt
     assert store.usage() == {TotalKey(): Total(attempts=1, input_tokens=5, unknown=1, unpriced=1)}
 
 
+def test_searches_and_images_are_counted_and_are_no_tokens(store: LedgerStore) -> None:
+    units = {Bucket.INPUT: 5, Bucket.OUTPUT: 0, Bucket.SEARCH_UNITS: 3, Bucket.IMAGES: 2}
+    guessed = dict.fromkeys(units, Provenance.ESTIMATED)
+    for number in (1, 2):
+        line = Line("m", "reply", Usage(units, guessed), 7)
+        store.append([msgspec.structs.replace(entry_of(number), lines=(line,))])
+    assert store.usage() == {
+        TotalKey(): Total(
+            attempts=2, input_tokens=10, search_units=6, images=4, estimated_tokens=10, unknown=0, cost=14
+        )
+    }
+    assert store.verify() == []
+
+
 def test_estimated_tokens_are_counted(store: LedgerStore) -> None:
     usage = Usage(
         {Bucket.INPUT: 7, Bucket.OUTPUT: 3}, {Bucket.INPUT: Provenance.REPORTED, Bucket.OUTPUT: Provenance.ESTIMATED}

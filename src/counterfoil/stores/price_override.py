@@ -38,7 +38,7 @@ import yaml
 from counterfoil.ledger.price import read_rate
 from counterfoil.ledger.price_sheet import SHEET_VERSION, ModelRow, ProviderRow, Sheet, SheetError, WindowRow
 from counterfoil.ledger.price_table import check_sheet
-from counterfoil.usage.usage import Bucket
+from counterfoil.usage.usage import UNIT_BUCKETS, Bucket
 
 __all__ = ["OVERRIDE_LIMIT", "read_override"]
 
@@ -136,7 +136,7 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode):
             if node.value != "free":
                 raise self._error(node, f"{node.value!r} is neither rates nor `free`")
-            return WindowRow({"input": "0", "output": "0"})
+            return WindowRow(dict.fromkeys(("input", "output", *map(str, UNIT_BUCKETS)), "0"))
         fields = self._mapping(node, (*_BUCKETS, *_CONDITIONS), "kind of token")
         since = self._day(fields["from"]) if "from" in fields else None
         between = self._times(fields["between"]) if "between" in fields else None

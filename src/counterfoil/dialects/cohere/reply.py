@@ -80,7 +80,7 @@ class ChatDecoder:
         self._ended = False
         self._done = False
         self._count = 0
-        self._calls: dict[object, tuple[int, bool]] = {}
+        self._calls: dict[int, tuple[int, bool]] = {}
         """Open calls by the wire's index: our number, and whether arguments were said."""
 
     @property
@@ -143,9 +143,9 @@ class ChatDecoder:
         raw = _message(said).tool_calls
         call = _CALL.decode(raw) if given(raw) else CallSaid()
         events = list(self._call_end(said))  # an index that is used again is a new call
-        return events + self._call(said.index, call)
+        return events + self._call(_index(said), call)
 
-    def _call(self, index: object, call: CallSaid) -> list[Event]:
+    def _call(self, index: int, call: CallSaid) -> list[Event]:
         number = self._count
         self._count += 1
         name = call.function.name if call.function is not None else None
@@ -156,18 +156,18 @@ class ChatDecoder:
 
     def _call_delta(self, said: FrameSaid) -> Sequence[Event]:
         raw = _message(said).tool_calls
-        found = self._calls.get(said.index)
+        found = self._calls.get(_index(said))
         if found is None or not given(raw):
             return ()
         call = _CALL.decode(raw)
         arguments = call.function.arguments if call.function is not None else None
         if not arguments:
             return ()
-        self._calls[said.index] = (found[0], True)
+        self._calls[_index(said)] = (found[0], True)
         return (ToolArgumentsDelta(found[0], arguments),)
 
     def _call_end(self, said: FrameSaid) -> Sequence[Event]:
-        number, argued = self._calls.pop(said.index, (0, True))
+        number, argued = self._calls.pop(_index(said), (0, True))
         return () if argued else (ToolArgumentsDelta(number, _NO_ARGUMENTS),)
 
     def _citation(self, said: FrameSaid) -> Sequence[Event]:
@@ -235,6 +235,10 @@ class ChatDecoder:
 def _message(said: FrameSaid) -> MessageSaid:
     message = said.delta.message if said.delta is not None else None
     return MessageSaid() if message is None else message
+
+
+def _index(said: FrameSaid) -> int:
+    return said.index if type(said.index) is int else 0
 
 
 def _block(raw: msgspec.Raw) -> list[Event]:
