@@ -12,8 +12,8 @@ with running() as provider:
     assert provider.served[0].reported == Counts(input=7, output=2)
 ```
 
-`playbook.py` is what can be told, `chat.py`, `messages.py` and `answers.py` build whole answers, `playback.py` serves
-them, `served.py` is the list of what was served, `provider.py` the same as a process of its own.
+`playbook.py` is what can be told, `chat.py`, `messages.py`, `converse.py` and `answers.py` build whole answers,
+`playback.py` serves them, `served.py` is the list of what was served, `provider.py` the same as a process of its own.
 """
 
 from counterfoil.testing.answers import (
@@ -33,6 +33,8 @@ from counterfoil.testing.answers import (
 )
 from counterfoil.testing.catalogue import CATALOGUE
 from counterfoil.testing.chat import CHAT_SHAPES, ChatReply, ChatShape, Tool, chat_reply
+from counterfoil.testing.converse import ConverseReply, converse_player, converse_reply
+from counterfoil.testing.eventstream import encode_message
 from counterfoil.testing.messages import MessagesReply, messages_reply
 from counterfoil.testing.playback import Playback, running
 from counterfoil.testing.playbook import (
@@ -60,6 +62,7 @@ __all__ = [
     "ChatReply",
     "ChatShape",
     "Chooser",
+    "ConverseReply",
     "Counts",
     "Cut",
     "Ended",
@@ -80,7 +83,10 @@ __all__ = [
     "bad_json",
     "chat_player",
     "chat_reply",
+    "converse_player",
+    "converse_reply",
     "empty_answer",
+    "encode_message",
     "error_answer",
     "html_answer",
     "in_turn",
