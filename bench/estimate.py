@@ -30,6 +30,7 @@ from typing import Final, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from counterfoil.cli.meter import RECORDED_DIALECTS, Recorded, read_record
+from counterfoil.config import Limits
 from counterfoil.core.error import CounterfoilError
 from counterfoil.core.estimate import Tally, estimate_body
 from counterfoil.core.event import (
@@ -41,13 +42,15 @@ from counterfoil.core.event import (
     ToolCallStarted,
 )
 from counterfoil.core.operation import Operation
-from counterfoil.dialects.dialect import ClientDialect
+from counterfoil.dialects.dialect import ClientDialect, Quirks
 from counterfoil.dialects.registry import DIALECTS
 from counterfoil.driver.corrector import input_tokens
 from counterfoil.driver.deployment import load_table
 from counterfoil.driver.vocabulary import Vocabularies, available, vocabulary_of
 from counterfoil.exchange.meter import Meter
-from counterfoil.exchange.transcript import CALL_TOKENS, Transcript
+from counterfoil.exchange.reply import Reply
+from counterfoil.exchange.transcript import CALL_TOKENS, KeepingMeter, Transcript
+from counterfoil.testing import chat_reply
 from tests import wire
 
 __all__ = ["main"]
@@ -61,7 +64,7 @@ SHOWN_THINKING: Final = frozenset({"openai_chat", "ollama", "openai_completions"
 _PICTURES: Final = (b"image", b"inlineData", b"inline_data", b'"file', b'"document"', b"input_audio", b"fileData")
 
 
-class Reply(NamedTuple):
+class Measured(NamedTuple):
     """One reply: what was reported of what could be seen, and what two ways of counting make of it."""
 
     name: str
@@ -78,7 +81,7 @@ class Reply(NamedTuple):
     """`exact` without what stands around tool calls."""
 
 
-class Request(NamedTuple):
+class Asked(NamedTuple):
     """One request: the reported input, and what ways of counting make of it."""
 
     name: str
@@ -116,7 +119,7 @@ def main() -> int:
     return 0
 
 
-def _outputs(replies: Sequence[Reply]) -> None:
+def _outputs(replies: Sequence[Measured]) -> None:
     print(f"output, replies of {LEAST} tokens or more: size of the error")
     long = [one for one in replies if one.reported >= LEAST]
     for thought, title in ((False, "no reasoning"), (True, "beside reasoning")):
@@ -135,7 +138,7 @@ def _outputs(replies: Sequence[Reply]) -> None:
         print(f"a tool call beside its name and arguments: median {span}")
 
 
-def _inputs(requests: Sequence[Request]) -> None:
+def _inputs(requests: Sequence[Asked]) -> None:
     print("\ninput: size of the error")
     _heads("request")
     for kind in ("text", "tools", "pictures and documents"):
@@ -148,7 +151,7 @@ def _heads(title: str) -> None:
     print(f"{title:24}{columns}   {columns}{'in line':>9}")
 
 
-def _row(title: str, group: Sequence[Reply | Request]) -> None:
+def _row(title: str, group: Sequence[Measured | Asked]) -> None:
     known = [one for one in group if one.exact is not None]
     line = _errors([one.in_line / one.reported - 1 for one in group])
     exact = _errors([(one.exact or 0) / one.reported - 1 for one in known])
@@ -181,7 +184,7 @@ def _recorded(operation: Operation) -> Iterator[tuple[Recorded, wire.Expected]]:
             yield recorded, truth
 
 
-def _replies() -> Iterator[Reply]:
+def _replies() -> Iterator[Measured]:
     vocabularies = Vocabularies()
     for recorded, truth in _recorded(Operation.CHAT):
         if truth.output_tokens is None:
@@ -208,7 +211,7 @@ def _replies() -> Iterator[Reply]:
         in_line = seen.output + (0 if apart else seen.reasoning)
         thought = thought or bool(truth.reasoning_tokens)
         kind = _kind(events, calls)
-        yield Reply(recorded.id, recorded.dialect.name, kind, thought, reported, in_line, exact, calls, text)
+        yield Measured(recorded.id, recorded.dialect.name, kind, thought, reported, in_line, exact, calls, text)
 
 
 def _hides(events: Sequence[Event]) -> bool:
@@ -224,7 +227,7 @@ def _kind(events: Sequence[Event], calls: int) -> str:
     return "other scripts" if sum(ord(letter) > 0x24F for letter in text) > 0.1 * len(text) else "prose"
 
 
-def _requests() -> Iterator[Request]:
+def _requests() -> Iterator[Asked]:
     vocabularies = Vocabularies()
     for recorded, truth in _recorded(Operation.CHAT):
         if (truth.input_tokens or 0) < LEAST_INPUT or recorded.request is None or recorded.request[:1] != b"{":
@@ -238,7 +241,7 @@ def _requests() -> Iterator[Request]:
                 continue
             exact = input_tokens(request, partial(vocabularies.count, vocabulary))
         in_line, reported = estimate_body(recorded.request), truth.input_tokens or 0
-        yield Request(recorded.id, recorded.dialect.name, _holds(recorded.request), reported, in_line, exact)
+        yield Asked(recorded.id, recorded.dialect.name, _holds(recorded.request), reported, in_line, exact)
 
 
 def _holds(request: bytes) -> str:
@@ -258,15 +261,20 @@ def _speeds() -> None:
     small, huge = b'{"a b":"c d"}' * 150, b'{"a b":"c d"}' * 2_500_000
     _speed("estimate_body, 2 kB", lambda: estimate_body(small))
     _speed("estimate_body, 32 MB", lambda: estimate_body(huge), times=5)
-    event = [TextDelta(" hello")]
-    meter = Meter("", None)
-    _speed("Meter.see, one piece", lambda: meter.see(event))
-    kept = [Transcript(_Room(), 1 << 40)]
-    _speed("Transcript.see, one piece", lambda: kept[0].see(event))
+    stream = chat_reply(text=("tide ",) * 1000, shape="absent").body
+    _speed("1,000 frames read and metered", lambda: _follow(stream, keep=False), times=10)
+    _speed("the same, their text kept", lambda: _follow(stream, keep=True), times=10)
     if available():
         vocabularies, text = Vocabularies(), "The report explains why the bills differ from what was shown.\n" * 16_000
         for vocabulary in ("o200k_base", "llama2"):
             _speed(f"1 MB by {vocabulary}", partial(vocabularies.count, vocabulary, text), times=1)
+
+
+def _follow(stream: bytes, *, keep: bool) -> None:
+    meter = KeepingMeter("", None, Transcript(_Room(), 1 << 30)) if keep else Meter("", None)
+    reply = Reply(DIALECTS["openai_chat"], meter, streamed=True, choices=1, quirks=Quirks(), limits=Limits())
+    for start in range(0, len(stream), 1000):
+        reply.feed(stream[start : start + 1000])
 
 
 def _speed(title: str, call: Callable[[], object], times: int = 20_000) -> None:

@@ -114,6 +114,17 @@ def test_what_came_after_a_measured_report_is_counted_apart() -> None:
     assert (counted.output, counted.since_report) == (5, 3)
 
 
+def test_a_call_that_goes_on_after_a_report_has_begun_before_it() -> None:
+    transcript = kept(
+        ToolCallStarted(0, "c1", "tide "),
+        UsageReported(Report({Counter.OUTPUT: 3})),
+        ToolArgumentsDelta(0, "{ }"),
+        ToolCallStarted(1, "c2", "noon"),
+    )
+    counted = transcript.counted(Delivered(output=9, since_report=4), words)
+    assert (counted.output, counted.since_report) == (3 + 1 + 2 * CALL_TOKENS, 2 + 1 + CALL_TOKENS)
+
+
 @pytest.mark.parametrize("pieces", [1, 3, 200])
 def test_a_text_that_does_not_fit_is_let_go_of_and_the_estimate_stands(pieces: int) -> None:
     room = Shelf()

@@ -39,8 +39,11 @@ _TEXT: Final = -1
 _REASONING: Final = -2
 _BLOCK: Final = 1 << 15
 """Bytes that are asked of the room at a time."""
-_PIECE: Final = 64
+_PIECE: Final = 16
 """Bytes that holding one more piece of text costs beside the text."""
+
+_Texts = dict[tuple[int, int], list[str]]
+"""Pieces of text by choice and part of it: a tool call's number, or one of the two above."""
 
 
 class Room(Protocol):
@@ -58,7 +61,7 @@ class Room(Protocol):
 class Transcript:
     """The text of one reply. Not frozen, as the meter is not."""
 
-    __slots__ = ("_limit", "_pieces", "_reported_at", "_room", "_spare", "_taken", "lost")
+    __slots__ = ("_at_report", "_limit", "_room", "_spare", "_taken", "_texts", "lost")
 
     def __init__(self, room: Room, limit: int) -> None:
         """`limit`: bytes of memory at most."""
@@ -67,8 +70,9 @@ class Transcript:
         self._taken = 0
         self._spare = 0
         """Of what was taken, not used yet."""
-        self._pieces: list[tuple[int, int, str]] = []
-        self._reported_at = 0
+        self._texts: _Texts = {}
+        self._at_report: dict[tuple[int, int], int] = {}
+        """How many pieces of each text there were."""
         self.lost = False
         """It did not fit, or was dropped: there is nothing to count."""
 
@@ -86,14 +90,14 @@ class Transcript:
                     self._add(choice, call, name)
                 case UsageReported(report=report):
                     if report.counts.get(Counter.OUTPUT) is not None and Counter.OUTPUT not in report.provisional:
-                        self._reported_at = len(self._pieces)
+                        self._at_report = {part: len(pieces) for part, pieces in self._texts.items()}
                 case _:
                     pass
 
     def drop(self) -> None:
         """Let go of all text. Doing it twice changes nothing."""
         self.lost = True
-        self._pieces = []
+        self._texts = {}
         taken, self._taken, self._spare = self._taken, 0, 0
         if taken:
             self._room.give_back(taken)
@@ -105,11 +109,15 @@ class Transcript:
         """`seen` with its output as `count` counts the text. A lost transcript changes nothing."""
         if self.lost:
             return seen
-        per_choice, reasoning = _counted(self._pieces, count)
+        per_choice, reasoning = _counted(self._texts, count)
         changes: dict[str, Any] = {"output": sum(per_choice.values()), "reasoning": reasoning}
         if seen.since_report is not None:
-            later, thought = _counted(self._pieces[self._reported_at :], count)
-            changes["since_report"] = sum(later.values()) + thought
+            before = self._at_report
+            rest = {part: pieces[before.get(part, 0) :] for part, pieces in self._texts.items()}
+            rest = {part: pieces for part, pieces in rest.items() if pieces}
+            later, thought = _counted(rest, count)
+            begun = sum(part in before for part in rest if part[1] not in (_TEXT, _REASONING))
+            changes["since_report"] = sum(later.values()) + thought - begun * CALL_TOKENS
         if seen.per_choice:
             changes["per_choice"] = {choice: per_choice.get(choice, 0) for choice in seen.per_choice}
         return msgspec.structs.replace(seen, **changes)
@@ -122,7 +130,11 @@ class Transcript:
             self.drop()
             return
         self._spare -= size
-        self._pieces.append((choice, part, text))
+        part_of = (choice, part)
+        pieces = self._texts.get(part_of)
+        if pieces is None:
+            pieces = self._texts[part_of] = []
+        pieces.append(text)
 
     def _more(self, size: int) -> bool:
         """Whether there is room for `size` bytes more than is used."""
@@ -134,11 +146,8 @@ class Transcript:
         return True
 
 
-def _counted(pieces: Sequence[tuple[int, int, str]], count: Callable[[str], int]) -> tuple[Mapping[int, int], int]:
+def _counted(texts: _Texts, count: Callable[[str], int]) -> tuple[Mapping[int, int], int]:
     """Tokens of what each choice said, and of all reasoning."""
-    texts: dict[tuple[int, int], list[str]] = {}
-    for choice, part, text in pieces:
-        texts.setdefault((choice, part), []).append(text)
     spoken: dict[int, int] = {}
     reasoning = 0
     for (choice, part), parts in texts.items():
