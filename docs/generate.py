@@ -250,7 +250,6 @@ def _details(facts: ProviderFacts) -> str:
     moved = f", moved by {_codes(facts.moved_by)}" if facts.moved_by else ""
     address = f"<{facts.address}>" if facts.address.startswith("http") and "{" not in facts.address else facts.address
     said = [f"- address: {_code(address)}{moved}", f"- secret: {facts.secret}"]
-    said += ["- can be metered, but not called by this version"] if not facts.callable else []
     said += [f"- try first: `{facts.try_first}`"] if facts.try_first else []
     said += [f"- meant by a bare {' or '.join(map(_code, facts.names))}"] if facts.names else []
     said += ["- its own list of models is asked for"] if facts.lists_models else []

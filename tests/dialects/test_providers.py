@@ -161,7 +161,7 @@ def test_a_row_says_where_it_is_documented_and_how_it_is_known(row: Provider) ->
     assert row.evidence
     assert row.dialect in DIALECTS
     assert row.base_url or row.base_url_like
-    assert row.keyless or row.meter_only or row.secret_env or row.auth.fetched
+    assert row.keyless or row.secret_env or row.auth.fetched
     for pattern in row.models:
         assert re.fullmatch(r"[A-Za-z0-9*./-]+", pattern)
 

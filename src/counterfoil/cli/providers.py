@@ -33,8 +33,8 @@ EXAMPLES = """\
   counterfoil providers groq
   counterfoil providers --json | jq -r 'select(.ready == "yes").name'"""
 
-Ready = Literal["yes", "no secret needed", "credentials are looked for", "no", "metered"]
-_ORDER: Final[tuple[Ready, ...]] = ("yes", "no secret needed", "credentials are looked for", "no", "metered")
+Ready = Literal["yes", "no secret needed", "credentials are looked for", "no"]
+_ORDER: Final[tuple[Ready, ...]] = ("yes", "no secret needed", "credentials are looked for", "no")
 _WIDTH: Final = 98
 _NEEDS: Final = 38
 
@@ -44,7 +44,7 @@ class ProviderView(msgspec.Struct, frozen=True):
 
     facts: ProviderFacts
     ready: Ready
-    """Whether it can be called from here. metered: not by this version, but its recordings are read."""
+    """Whether it can be called from here."""
     secret_env: tuple[str, ...]
     secret_found: str | None
     """The variable that holds its secret here; or what shows that there are credentials that can be fetched."""
@@ -80,8 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _view(row: Provider) -> ProviderView:
     found = secret_variable(row, os.environ) or shown(row.auth, os.environ)
     facts = facts_of(row, DIALECTS)
-    if row.meter_only:
-        return ProviderView(facts, "metered", row.secret_env, found, None)
     try:
         # Whoever builds a deployment of it says best what is missing. The model's name is none.
         build_deployment(DeploymentConfig(provider=row.name, model="any"), Config(), load_table(), os.environ)
@@ -115,8 +113,6 @@ def _here(view: ProviderView) -> str:
             if needs.startswith("needs a secret") and view.secret_env:
                 return f"set {view.secret_env[0]}"
             return shortened(needs.partition(",")[0].partition(":")[0], _NEEDS)
-        case "metered":
-            return "only metered so far"
         case _:
             return view.ready
 

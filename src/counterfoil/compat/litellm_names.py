@@ -90,7 +90,7 @@ def place_of(model: str, provider: str | None = None, *, dated: bool = False) ->
     elif slash and rest and (prefix in _SPELLED or prefix in table):
         spelled, name = prefix, rest
     else:
-        rows = [row.name for row in matching(table.values(), model) if not row.meter_only]
+        rows = [row.name for row in matching(table.values(), model)]
         if len(rows) != 1:
             return Place(model)
         spelled, name = rows[0], model

@@ -2,7 +2,8 @@
 
 Rule 1: what a deployment writes goes before the environment, and the environment before the row.
 Rule 2: a secret found in the environment is only for the provider it is named after: it never travels to another host.
-Rule 3: a server nobody described is called by its label and treated as its dialect says; nothing is assumed of it.
+Rule 3: a server nobody described is called by its label and treated as its dialect says; nothing else is assumed of it
+than that its maker's family of operations (vectors beside chats) is at the usual places.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from counterfoil.driver.address import DeploymentError, address_of, find_place, 
 from counterfoil.driver.written import nearest
 from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.price import read_rate
-from counterfoil.providers.provider import Auth, Provider
+from counterfoil.providers.provider import Auth, Face, Provider
 from counterfoil.providers.table import read_table
 from counterfoil.transport.credential import nothing_shown
 from counterfoil.transport.secret import Secret
@@ -35,7 +36,13 @@ __all__ = ["Built", "DeploymentError", "build_deployment", "check_model", "load_
 
 _UNKNOWN: Final[Mapping[str, Provider]] = MappingProxyType(
     {
-        "openai_chat": Provider("", "An OpenAI-compatible server", "openai_chat", keyless=True),
+        "openai_chat": Provider(
+            "",
+            "An OpenAI-compatible server",
+            "openai_chat",
+            keyless=True,
+            speaks={"openai_embeddings": Face(), "openai_completions": Face()},
+        ),
         "anthropic_messages": Provider(
             "",
             "An Anthropic-compatible server",
@@ -45,6 +52,7 @@ _UNKNOWN: Final[Mapping[str, Provider]] = MappingProxyType(
             headers={"anthropic-version": "2023-06-01"},
             path="/v1/messages",
             quirks=Quirks(default_max_tokens=4096),
+            speaks={"anthropic_messages.count": Face(path="/v1/messages/count_tokens")},
         ),
     }
 )
@@ -112,7 +120,7 @@ def build_deployment(
             known=known and address.own and row.verified,
         )
 
-    others = [row.face(name) for name in _others(row, written)] if known else []
+    others = [row.face(name) for name in _others(row, written)]
     # An address that was written with the beginning of one dialect's path (/v1) is the home of the others, too.
     home = _without_overlap(address.base_url, row.path or DIALECTS[row.dialect].path(written.model, False))
     faces = tuple(facing(other, home if address.moved else home_of(other, place) or home) for other in others)
@@ -134,8 +142,6 @@ def _row(written: DeploymentConfig, table: Mapping[str, Provider]) -> tuple[Prov
     if written.dialect is not None and written.dialect not in DIALECTS:
         raise DeploymentError(f"no such dialect{nearest(written.dialect, DIALECTS)}", "dialect")
     if row is not None and (written.dialect is None or written.dialect in row.dialects):
-        if row.meter_only:
-            raise DeploymentError(f"{row.title} can be metered, but not called by this version", "provider")
         return row if written.dialect is None else row.face(written.dialect), True
     if written.base_url is None:
         hint = nearest(written.provider, table) or "; see `counterfoil providers`"

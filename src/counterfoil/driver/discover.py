@@ -75,8 +75,6 @@ def _found(
     embedded_model: Callable[[], str | None],
 ) -> Found | None:
     """How a row can be used here, or None."""
-    if row.meter_only:
-        return None
     if row.base_url == EMBEDDED:
         model = embedded_model()
         return None if model is None else Found(row.name, row.title, "embedded", model, (model,))

@@ -50,8 +50,6 @@ class ProviderFacts(msgspec.Struct, frozen=True):
     lists_models: bool
     free: bool
     price_id: str | None
-    callable: bool
-    """False: its recordings can be metered, but this version cannot call it."""
 
 
 def facts_of(row: Provider, dialects: Mapping[str, Dialect[Any]]) -> ProviderFacts:
@@ -68,7 +66,6 @@ def facts_of(row: Provider, dialects: Mapping[str, Dialect[Any]]) -> ProviderFac
         row.listing is not None or row.probe is not None,
         row.free,
         row.price_id,
-        not row.meter_only,
     )
 
 

@@ -101,8 +101,6 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Environment variables that hold its secret, in order of preference."""
     keyless: bool = False
     """It usually answers without a secret (a server on one's own machine)."""
-    meter_only: bool = False
-    """Its usage is known, so that recordings can be metered, but this version cannot call it."""
     base_url_env: tuple[str, ...] = ()
     """Environment variables that move it elsewhere, in order of preference."""
     region_env: tuple[str, ...] = ()

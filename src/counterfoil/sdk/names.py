@@ -22,6 +22,7 @@ from counterfoil.exchange.route import Deployment, Route
 from counterfoil.providers.provider import Provider
 from counterfoil.providers.table import matching
 from counterfoil.sdk.errors import AuthenticationError, invalid
+from counterfoil.transport.credential import shown
 from counterfoil.transport.secret import Secret
 
 __all__ = ["BASE_URL_VARIABLE", "GATEWAY", "KEY_VARIABLE", "Names", "Wanted"]
@@ -128,9 +129,13 @@ class Names:
         provider, slash, model = wanted.model.partition("/")
         if slash and model and provider in self._table:
             return self._of(provider, model, wanted)
-        rows = [row for row in matching(self._table.values(), wanted.model) if not row.meter_only]
+        rows = list(matching(self._table.values(), wanted.model))
         if len(rows) > 1:
-            usable = [row for row in rows if row.keyless or secret_variable(row, self._environ) is not None]
+            usable = [
+                row
+                for row in rows
+                if row.keyless or secret_variable(row, self._environ) or shown(row.auth, self._environ)
+            ]
             rows = usable if len(usable) == 1 else rows
         if len(rows) > 1:
             raise ModelAmbiguous(wanted.model, [f"{row.name}/{wanted.model}" for row in rows])
@@ -163,7 +168,7 @@ class Names:
     def _check_secret(self, row: Provider, model: str) -> None:
         """A secret that is nowhere is found out here, not by asking the provider without one."""
         needless = row.keyless or row.auth.style == "none" or row.auth.fetched
-        if needless or row.meter_only or secret_variable(row, self._environ) is not None:
+        if needless or secret_variable(row, self._environ) is not None:
             return
         wanted = " or ".join(row.secret_env)
         message = (
