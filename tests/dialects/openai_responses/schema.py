@@ -42,9 +42,9 @@ def frames_of_stream(stream: bytes) -> list[dict[str, Any]]:
     for block in stream.decode().split("\n\n"):
         if not block or block.startswith(":"):
             continue
-        name, data = block.split("\n")
-        frame = json.loads(data.removeprefix("data: "))
-        assert name == f"event: {frame['type']}"
+        lines = dict(line.split(": ", 1) for line in block.split("\n"))  # openai.responses/bedrock-mantle: data first
+        frame = json.loads(lines["data"])
+        assert lines == {"event": frame["type"], "data": lines["data"]}
         frames.append(frame)
     return frames
 

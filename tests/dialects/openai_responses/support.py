@@ -32,7 +32,7 @@ LIMIT = 8 * 2**20
 PLAIN = Quirks()
 USAGE = {
     "input_tokens": 40,
-    "input_tokens_details": {"cached_tokens": 8},
+    "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 0},
     "output_tokens": 12,
     "output_tokens_details": {"reasoning_tokens": 5},
     "total_tokens": 52,
@@ -141,8 +141,15 @@ def response(status: str = "completed", **changes: Any) -> dict[str, Any]:
         "status": status,
         "error": None,
         "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
         "model": "made-model-2",
         "output": [],
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
         "usage": None if status in ("in_progress", "failed") else USAGE,
         **changes,
     }
@@ -159,8 +166,8 @@ def sse(*frames: dict[str, Any], named: bool = True, numbered: bool = True) -> b
 
 
 def start(**changes: Any) -> list[dict[str, Any]]:
-    head = response("in_progress", **changes)
-    return [{"type": "response.created", "response": head}, {"type": "response.in_progress", "response": head}]
+    kinds = ("response.created", "response.in_progress")
+    return [{"type": kind, "response": response("in_progress", **changes)} for kind in kinds]
 
 
 def added(index: int, **item: Any) -> dict[str, Any]:
@@ -181,7 +188,7 @@ def message(index: int, *pieces: str, **part: Any) -> list[dict[str, Any]]:
         {
             "type": "response.content_part.added",
             **place,
-            "part": {"type": "output_text", "text": "", "annotations": []},
+            "part": {"type": "output_text", "text": "", "annotations": [], "logprobs": []},
         },
         *({"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []} for piece in pieces),
         {"type": "response.output_text.done", **place, "text": "".join(pieces), "logprobs": []},
@@ -197,7 +204,7 @@ def call(index: int, name: str, *pieces: str) -> list[dict[str, Any]]:
     return [
         added(index, **head, status="in_progress", arguments=""),
         *({"type": "response.function_call_arguments.delta", **place, "delta": piece} for piece in pieces),
-        {"type": "response.function_call_arguments.done", **place, "arguments": "".join(pieces)},
+        {"type": "response.function_call_arguments.done", **place, "name": name, "arguments": "".join(pieces)},
         done(index, **head, status="completed", arguments="".join(pieces)),
     ]
 
