@@ -84,6 +84,8 @@ class RequestPeek(msgspec.Struct, frozen=True):
     user: str | None = None
     encoding: Literal["float", "base64"] | None = None
     """How the client wants vectors written; None: it did not say."""
+    form: str = ""
+    """Which shape of its dialect's replies the client wants, where there are several (`ClientDialect.forms`)."""
 
 
 class WrittenRequest(msgspec.Struct, frozen=True):
@@ -120,6 +122,8 @@ class ReplyFacts(msgspec.Struct, frozen=True):
     """For heads that must show input before it is known (Anthropic `message_start`)."""
     encoding: Literal["float", "base64"] | None = None
     """How the client wants vectors written; None: as numbers."""
+    form: str = ""
+    """As of `RequestPeek`."""
 
 
 class Decoder(Protocol):
@@ -201,6 +205,8 @@ class Dialect(msgspec.Struct, Generic[RequestT], frozen=True, kw_only=True):
 class ClientDialect(Dialect[RequestT], Generic[RequestT], frozen=True, kw_only=True):
     """A dialect that clients may speak to us, too."""
 
+    forms: Mapping[str, str] = {}
+    """Other shapes of its replies by name, and the content type of a streamed one (Gemini's stream as a JSON array)."""
     id_prefix: str
     """What the id of a reply begins with when the provider gives none ("chatcmpl-", "msg_")."""
     peek_request: Callable[[bytes], RequestPeek]

@@ -8,21 +8,24 @@ https://ai.google.dev/api/tokens, https://docs.cloud.google.com/vertex-ai/genera
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 import msgspec
 
-from counterfoil.core.error import Failure
+from counterfoil.core.error import Failure, RequestError
 from counterfoil.core.event import Event, ReplyFailed, TokensCounted
 from counterfoil.core.operation import CountRequest, Operation
 from counterfoil.dialects.desk import Desk
-from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
-from counterfoil.dialects.gemini.failure import bad_reply, frame_failure, read_failure
+from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
+from counterfoil.dialects.gemini.door import MODEL, without_spliced
+from counterfoil.dialects.gemini.failure import bad_reply, frame_failure, read_failure, write_failure
 from counterfoil.dialects.gemini.path import method_path, model_name
+from counterfoil.dialects.gemini.request import chat_of
 from counterfoil.dialects.gemini.request_write import chat_body
 from counterfoil.dialects.gemini.schema import NO_RAW, encode, given
-from counterfoil.dialects.whole import whole_decoder
+from counterfoil.dialects.gemini.wish import Fields, body_fields, inside, list_of, request_fields, value
+from counterfoil.dialects.whole import whole_decoder, whole_encoder, whole_relay
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.settle import Convention
 
@@ -71,15 +74,69 @@ def _unreadable(body: bytes) -> Failure:
     return bad_reply(f"a body of {len(body)} bytes that is not a count of tokens")
 
 
-GEMINI_COUNT: Final = Dialect[CountRequest](
+def _wrapped(fields: Fields) -> Fields:
+    """The fields that are counted: inside `generateContentRequest`, or the body's own."""
+    found = inside(fields, NO_WRAPPING) or without_spliced(fields)
+    if not list_of(found.get("contents"), "contents"):
+        raise RequestError("contents: at least one content is required", param="contents")
+    return found
+
+
+def _peek_request(body: bytes) -> RequestPeek:
+    """Read what must be known. Raises RequestError."""
+    fields = request_fields(body)
+    _wrapped(fields)
+    return RequestPeek(model=value(fields, MODEL, str) or "")
+
+
+def _read_request(body: bytes) -> CountRequest:
+    """A client's body. Raises RequestError."""
+    fields = request_fields(body)
+    chat = chat_of({name: raw for name, raw in _wrapped(fields).items() if name != MODEL})
+    return CountRequest(msgspec.structs.replace(chat, model=value(fields, MODEL, str) or ""))
+
+
+def _patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> bytes:
+    """The client's body; a wrapped request names the provider's model, or stands bare where that is refused."""
+    said = body_fields(body)
+    own = without_spliced(said)
+    if NO_WRAPPING not in request_fields(body):
+        return body if len(own) == len(said) else encode(own)
+    inner: dict[str, object] = {name: raw for name, raw in _wrapped(request_fields(body)).items() if name != MODEL}
+    if NO_WRAPPING in quirks.unsupported:
+        return encode(inner)
+    return encode({NO_WRAPPING: {"model": model_name(model), **inner}})
+
+
+def _write_reply(events: Sequence[Event], facts: ReplyFacts, final: FinalUsage) -> bytes:
+    found = next((event for event in events if isinstance(event, TokensCounted)), None)
+    body: dict[str, object] = {"totalTokens": None if found is None else found.input_tokens}
+    if found is not None and found.cached_tokens is not None:
+        body["cachedContentTokenCount"] = found.cached_tokens
+    return encode(body)
+
+
+def _mend(fields: Fields, facts: ReplyFacts, final: FinalUsage) -> Mapping[str, msgspec.Raw | None]:
+    """Nothing: a count names no model and has no usage of its own."""
+    return {}
+
+
+GEMINI_COUNT: Final = ClientDialect[CountRequest](
     name="gemini.count",
     operation=Operation.COUNT,
     convention=Convention(no_model=True),
     framing=WholeFraming,
     path=_path,
     content_type="application/json",
+    id_prefix="count-",
+    peek_request=_peek_request,
+    read_request=_read_request,
     write_request=_write_request,
+    patch_request=_patch_request,
     decoder=whole_decoder(_read_reply, _unreadable),
+    encoder=whole_encoder(_write_reply, write_failure),
+    relay=whole_relay(_mend, write_failure),
     read_failure=read_failure,
+    write_failure=write_failure,
 )
 """The dialect, as the registry lists it."""

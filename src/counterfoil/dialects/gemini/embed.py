@@ -13,18 +13,22 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.core.error import Failure
+from counterfoil.core.error import Failure, RequestError
 from counterfoil.core.event import Embedding, EmbeddingsGiven, Event, ReplyFailed, ReplyStarted, UsageReported
 from counterfoil.core.message import Audio, File, Image, Text
 from counterfoil.core.operation import EmbedInput, EmbedRequest, Operation
 from counterfoil.dialects.desk import Desk
-from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
-from counterfoil.dialects.gemini.failure import bad_reply, frame_failure, read_failure
+from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
+from counterfoil.dialects.gemini.contents import input_parts
+from counterfoil.dialects.gemini.door import FORM, MODEL, ONE, without_spliced
+from counterfoil.dialects.gemini.failure import bad_reply, frame_failure, read_failure, write_failure
 from counterfoil.dialects.gemini.media import PartBody, audio_part, file_part, image_part
 from counterfoil.dialects.gemini.path import method_path, model_name
 from counterfoil.dialects.gemini.schema import NO_RAW, encode, given
-from counterfoil.dialects.gemini.usage import CONVENTION, read_report
-from counterfoil.dialects.whole import whole_decoder
+from counterfoil.dialects.gemini.usage import CONVENTION, read_report, write_usage
+from counterfoil.dialects.gemini.wish import Fields, inside, kept, list_of, object_of, request_fields, value
+from counterfoil.dialects.openai_embeddings.vectors import as_numbers
+from counterfoil.dialects.whole import whole_decoder, whole_encoder, whole_relay
 from counterfoil.framing.whole import WholeFraming
 
 __all__ = ["GEMINI_EMBED", "NO_BATCHES", "TASKS", "own_task"]
@@ -156,15 +160,113 @@ def _unreadable(body: bytes) -> Failure:
     return bad_reply(f"a body of {len(body)} bytes that is no list of embeddings")
 
 
-GEMINI_EMBED: Final = Dialect[EmbedRequest](
+_WISHES: Final = ("taskType", "title", "outputDimensionality")
+_OWN: Final = frozenset({"model", "content", *_WISHES, "embedContentConfig"})
+
+
+def _requests(fields: Fields) -> list[Fields]:
+    """The requests of a client's body: `requests`, or the body as the only one. Raises RequestError."""
+    if "requests" in fields:
+        found = [
+            object_of(one, f"requests.{place}") for place, one in enumerate(list_of(fields["requests"], "requests"))
+        ]
+    else:
+        found = [without_spliced(fields)]
+    if not found or not all("content" in one for one in found):
+        raise RequestError("content: each request needs one", param="content")
+    return [{**one, **inside(one, "embedContentConfig")} for one in found]
+
+
+def _peek_request(body: bytes) -> RequestPeek:
+    """Read what must be known. Raises RequestError."""
+    fields = request_fields(body)
+    _requests(fields)
+    return RequestPeek(model=value(fields, MODEL, str) or "", form=value(fields, FORM, str) or "")
+
+
+def _read_request(body: bytes) -> EmbedRequest:
+    """A client's body. Wishes that differ from input to input have no canonical words. Raises RequestError."""
+    fields = request_fields(body)
+    requests = _requests(fields)
+    first = requests[0]
+    for name in (*_WISHES, *_OWN_FIELDS.values()):
+        if any(one.get(name) != first.get(name) for one in requests):
+            raise RequestError(f"requests.{name}: this model takes one for all inputs", param=f"requests.{name}")
+    inputs: list[EmbedInput] = []
+    for one in requests:
+        parts = tuple(input_parts(one["content"], "content"))
+        alone = len(parts) == 1 and isinstance(parts[0], Text)
+        inputs.append(parts[0].text if alone and isinstance(parts[0], Text) else parts)
+    return EmbedRequest(
+        model=value(fields, MODEL, str) or "",
+        inputs=tuple(inputs),
+        dimensions=value(first, "outputDimensionality", int),
+        purpose=value(first, "taskType", str),
+        title=value(first, "title", str),
+        rest={name: kept(raw) for name, raw in first.items() if name not in _OWN},
+    )
+
+
+def _patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> bytes:
+    """The client's requests, each with the provider's model name; as one where only one can be asked for."""
+    fields = request_fields(body)
+    requests = _requests(fields)
+    if NO_BATCHES in quirks.unsupported:
+        if len(requests) != 1:
+            raise RequestError(
+                "requests: this model embeds one input a request; send them one by one", param="requests"
+            )
+        wishes = {
+            name: raw for name, raw in requests[0].items() if name not in ("model", "content", "embedContentConfig")
+        }
+        config = {"embedContentConfig": wishes} if wishes else {}
+        return encode({"content": requests[0]["content"], **config})
+    named = msgspec.Raw(encode(model_name(model)))
+    own = [{"model": named, **{key: raw for key, raw in one.items() if key not in _ELSEWHERE}} for one in requests]
+    return encode({"requests": own})
+
+
+_ELSEWHERE: Final = ("model", "embedContentConfig")
+
+
+def _write_reply(events: Sequence[Event], facts: ReplyFacts, final: FinalUsage) -> bytes:
+    """The body a client reads when the provider speaks another dialect."""
+    vectors = [vector for event in events if isinstance(event, EmbeddingsGiven) for vector in event.embeddings]
+    values = [{"values": as_numbers(vector.vector)} for vector in vectors]
+    body: dict[str, object] = {"embedding": values[0]} if facts.form == ONE and values else {"embeddings": values}
+    usage = write_usage(msgspec.structs.replace(final, provider_raw=b""))
+    return encode({**body, "usageMetadata": msgspec.Raw(usage)} if usage != b"{}" else body)
+
+
+def _mend(fields: Fields, facts: ReplyFacts, final: FinalUsage) -> Mapping[str, msgspec.Raw | None]:
+    """One vector where one was asked for, a list where several were, and the settled usage."""
+    found: dict[str, msgspec.Raw | None] = {}
+    vectors = list_of(fields.get("embeddings"), "embeddings")
+    if facts.form == ONE and vectors:
+        found |= {"embedding": vectors[0], "embeddings": None}
+    elif facts.form != ONE and "embedding" in fields:
+        found |= {"embeddings": msgspec.Raw(encode([fields["embedding"]])), "embedding": None}
+    usage = write_usage(final)
+    found["usageMetadata"] = msgspec.Raw(usage) if usage != b"{}" else None
+    return found
+
+
+GEMINI_EMBED: Final = ClientDialect[EmbedRequest](
     name="gemini.embed",
     operation=Operation.EMBED,
     convention=msgspec.structs.replace(CONVENTION, no_output=True),
     framing=WholeFraming,
     path=_path,
     content_type="application/json",
+    id_prefix="embed-",
+    peek_request=_peek_request,
+    read_request=_read_request,
     write_request=_write_request,
+    patch_request=_patch_request,
     decoder=whole_decoder(_read_reply, _unreadable),
+    encoder=whole_encoder(_write_reply, write_failure),
+    relay=whole_relay(_mend, write_failure),
     read_failure=read_failure,
+    write_failure=write_failure,
 )
 """The dialect, as the registry lists it."""
