@@ -73,7 +73,8 @@ def test_what_shows_credentials_is_found_without_fetching_them_and_only_where_no
 
     assert found({}) == {}
     assert found({"AWS_PROFILE": "work"}) == {}
-    assert found({"AWS_PROFILE": "work", "AWS_REGION": "a-1"}) == {"bedrock": "AWS_PROFILE"}
+    signed = dict.fromkeys(["bedrock", "bedrock-mantle"], "AWS_PROFILE")
+    assert found({"AWS_PROFILE": "work", "AWS_REGION": "a-1"}) == signed
     google = {"GOOGLE_APPLICATION_CREDENTIALS": "/a.json", "CLOUD_ML_REGION": "us-east5"}
     assert found(google) == {}
     assert found({**google, "GOOGLE_CLOUD_PROJECT": "p"})["vertex"] == "GOOGLE_APPLICATION_CREDENTIALS"
