@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from counterfoil.ledger.entry import Entry
     from counterfoil.sdk.assemble import stream_chunk_builder
-    from counterfoil.sdk.calls import acompletion, completion
+    from counterfoil.sdk.calls import acompletion, aembedding, completion, embedding
     from counterfoil.sdk.client import AsyncClient, Client
     from counterfoil.sdk.errors import (
         APIConnectionError,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         UnsupportedParamsError,
     )
     from counterfoil.sdk.meter import Meter, meter
-    from counterfoil.sdk.reply import ChatCompletion, ChatCompletionChunk, completion_cost
+    from counterfoil.sdk.reply import ChatCompletion, ChatCompletionChunk, EmbeddingResponse, completion_cost
     from counterfoil.sdk.stream import AsyncStream, Stream
     from counterfoil.usage.usage import Usage
 
@@ -57,6 +57,7 @@ __all__ = [
     "ConflictError",
     "ContentPolicyViolationError",
     "ContextWindowExceededError",
+    "EmbeddingResponse",
     "Entry",
     "Error",
     "InternalServerError",
@@ -73,8 +74,10 @@ __all__ = [
     "Usage",
     "__version__",
     "acompletion",
+    "aembedding",
     "completion",
     "completion_cost",
+    "embedding",
     "meter",
     "stream_chunk_builder",
 ]
@@ -87,13 +90,16 @@ _ELSEWHERE = {
     "ChatCompletion": "sdk.reply",
     "ChatCompletionChunk": "sdk.reply",
     "Client": "sdk.client",
+    "EmbeddingResponse": "sdk.reply",
     "Entry": "ledger.entry",
     "Meter": "sdk.meter",
     "Stream": "sdk.stream",
     "Usage": "usage.usage",
     "acompletion": "sdk.calls",
+    "aembedding": "sdk.calls",
     "completion": "sdk.calls",
     "completion_cost": "sdk.reply",
+    "embedding": "sdk.calls",
     "meter": "sdk.meter",
     "stream_chunk_builder": "sdk.assemble",
 }

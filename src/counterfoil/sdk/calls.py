@@ -7,10 +7,10 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Literal, overload
 
 from counterfoil.sdk.client import AsyncClient, Client
-from counterfoil.sdk.reply import ChatCompletion
+from counterfoil.sdk.reply import ChatCompletion, EmbeddingResponse
 from counterfoil.sdk.stream import AsyncStream, Stream
 
-__all__ = ["acompletion", "completion", "shared_async_client", "shared_client"]
+__all__ = ["acompletion", "aembedding", "completion", "embedding", "shared_async_client", "shared_client"]
 
 _lock = threading.Lock()
 _client: Client | None = None
@@ -58,8 +58,26 @@ def acompletion(
     return shared_async_client().chat.completions.create(model=model, messages=messages, stream=stream, **params)
 
 
+def embedding(model: str, input: object, **params: object) -> EmbeddingResponse:  # noqa: A002 - OpenAI's name
+    """Vectors: `embedding("openai/text-embedding-3-small", ["low tide", "high tide"])`.
+
+    `model` as of `completion`; `input`: a text, a list of texts, or tokens; `params`: every field of OpenAI's
+    embeddings request, and ours. Raises counterfoil.Error.
+    """
+    return shared_client().embeddings.create(model=model, input=input, **params)
+
+
+def aembedding(
+    model: str,
+    input: object,  # noqa: A002 - OpenAI's name
+    **params: object,
+) -> Coroutine[Any, Any, EmbeddingResponse]:
+    """`embedding`, to be awaited."""
+    return shared_async_client().embeddings.create(model=model, input=input, **params)
+
+
 def shared_client() -> Client:
-    """The client of all `completion` calls."""
+    """The client of all `completion` and `embedding` calls."""
     global _client
     with _lock:
         if _client is None:
@@ -68,7 +86,7 @@ def shared_client() -> Client:
 
 
 def shared_async_client() -> AsyncClient:
-    """The client of all `acompletion` calls."""
+    """The client of all `acompletion` and `aembedding` calls."""
     global _async_client
     with _lock:
         if _async_client is None:

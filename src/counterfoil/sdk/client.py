@@ -18,15 +18,25 @@ from typing import Any, Literal, Self, overload
 from counterfoil.driver.blocking import BlockingRun
 from counterfoil.driver.pull import LoopDrivers, PullRun
 from counterfoil.ledger.entry import Entry
-from counterfoil.sdk.core import Core
+from counterfoil.sdk.core import Core, Prepared
+from counterfoil.sdk.form import CHAT, EMBEDDINGS
 from counterfoil.sdk.meter import Meter, meter
 from counterfoil.sdk.options import read_options
-from counterfoil.sdk.reply import ChatCompletion
+from counterfoil.sdk.reply import ChatCompletion, EmbeddingResponse
 from counterfoil.sdk.stream import AsyncStream, Stream, read_whole
 from counterfoil.transport.blocking import BlockingTransport
 from counterfoil.transport.pooled import PooledTransport
 
-__all__ = ["AsyncChat", "AsyncClient", "AsyncCompletions", "Chat", "Client", "Completions"]
+__all__ = [
+    "AsyncChat",
+    "AsyncClient",
+    "AsyncCompletions",
+    "AsyncEmbeddings",
+    "Chat",
+    "Client",
+    "Completions",
+    "Embeddings",
+]
 
 _Path = str | os.PathLike[str]
 
@@ -104,6 +114,11 @@ class Client(_Settings):
         """Where `completions` is."""
         return Chat(self)
 
+    @property
+    def embeddings(self) -> Embeddings:
+        """Where `create` is, for vectors."""
+        return Embeddings(self)
+
     def close(self) -> None:
         """End what is open, let go of connections, and shut the ledger. A call after this opens what it needs again."""
         _shut(self._core, self._transport, self._runs)
@@ -120,12 +135,8 @@ class Client(_Settings):
         self, model: str, messages: Sequence[Any], stream: bool, params: Mapping[str, object]
     ) -> ChatCompletion | Stream:
         """One call: its reply or its stream. Use `chat.completions.create`."""
-        core = self._core
-        prepared = core.prepare(model, messages, stream, params)
-        run = BlockingRun(
-            prepared.call, core.context, core.books, self._transport, core.reveal, core.embedded, core.credentials
-        )
-        self._runs.add(run)
+        prepared = self._core.prepare(CHAT, model, messages, stream, params)
+        run = self._run(prepared)
         try:
             begun = run.begin()
             if prepared.streamed and begun is not None and begun.status < 300:
@@ -134,7 +145,27 @@ class Client(_Settings):
         except BaseException:
             run.close()
             raise
-        return read_whole(prepared, begun, body, run.outcome)
+        return read_whole(ChatCompletion, prepared, begun, body, run.outcome)
+
+    def embed(self, model: str, inputs: object, params: Mapping[str, object]) -> EmbeddingResponse:
+        """The vectors of `inputs`. Use `embeddings.create`."""
+        prepared = self._core.prepare(EMBEDDINGS, model, inputs, False, params)
+        run = self._run(prepared)
+        try:
+            begun = run.begin()
+            body = b"".join(run)
+        except BaseException:
+            run.close()
+            raise
+        return read_whole(EmbeddingResponse, prepared, begun, body, run.outcome)
+
+    def _run(self, prepared: Prepared) -> BlockingRun:
+        core = self._core
+        run = BlockingRun(
+            prepared.call, core.context, core.books, self._transport, core.reveal, core.embedded, core.credentials
+        )
+        self._runs.add(run)
+        return run
 
 
 class AsyncClient(_Settings):
@@ -152,6 +183,11 @@ class AsyncClient(_Settings):
     def chat(self) -> AsyncChat:
         """Where `completions` is."""
         return AsyncChat(self)
+
+    @property
+    def embeddings(self) -> AsyncEmbeddings:
+        """Where `create` is, for vectors."""
+        return AsyncEmbeddings(self)
 
     async def aclose(self) -> None:
         """End what is open on this loop, let go of its connections, and shut the ledger.
@@ -177,11 +213,9 @@ class AsyncClient(_Settings):
         self, model: str, messages: Sequence[Any], stream: bool, params: Mapping[str, object]
     ) -> ChatCompletion | AsyncStream:
         """One call: its reply or its stream. Use `chat.completions.create`."""
-        core = self._core
-        if not core.is_ready:
-            await asyncio.to_thread(core.ready)
-        prepared = core.prepare(model, messages, stream, params)
-        run = PullRun(self._drivers.current(), prepared.call, core.context)
+        await self._ready()
+        prepared = self._core.prepare(CHAT, model, messages, stream, params)
+        run = PullRun(self._drivers.current(), prepared.call, self._core.context)
         try:
             begun = await run.begin()
             if prepared.streamed and begun is not None and begun.status < 300:
@@ -190,7 +224,24 @@ class AsyncClient(_Settings):
         except BaseException:
             await run.aclose()
             raise
-        return read_whole(prepared, begun, body, run.outcome)
+        return read_whole(ChatCompletion, prepared, begun, body, run.outcome)
+
+    async def embed(self, model: str, inputs: object, params: Mapping[str, object]) -> EmbeddingResponse:
+        """The vectors of `inputs`. Use `embeddings.create`."""
+        await self._ready()
+        prepared = self._core.prepare(EMBEDDINGS, model, inputs, False, params)
+        run = PullRun(self._drivers.current(), prepared.call, self._core.context)
+        try:
+            begun = await run.begin()
+            body = b"".join([data async for data in run])
+        except BaseException:
+            await run.aclose()
+            raise
+        return read_whole(EmbeddingResponse, prepared, begun, body, run.outcome)
+
+    async def _ready(self) -> None:
+        if not self._core.is_ready:
+            await asyncio.to_thread(self._core.ready)
 
 
 class Completions:
@@ -268,6 +319,38 @@ class AsyncChat:
     def completions(self) -> AsyncCompletions:
         """Where `create` is."""
         return AsyncCompletions(self._client)
+
+
+class Embeddings:
+    """`client.embeddings`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create(self, *, model: str, input: object, **params: object) -> EmbeddingResponse:  # noqa: A002 - OpenAI's name
+        """The vectors of a text, of a list of texts, or of tokens.
+
+        `params`: every field of OpenAI's embeddings request (`dimensions`, `encoding_format`, `user`), and ours as
+        `chat.completions.create` has them. Raises counterfoil.Error.
+        """
+        return self._client.embed(model, input, params)
+
+
+class AsyncEmbeddings:
+    """`client.embeddings` of an AsyncClient."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    def create(
+        self,
+        *,
+        model: str,
+        input: object,  # noqa: A002 - OpenAI's name
+        **params: object,
+    ) -> Coroutine[Any, Any, EmbeddingResponse]:
+        """The vectors of a text or of several; as `Embeddings.create`, to be awaited."""
+        return self._client.embed(model, input, params)
 
 
 class _Runs:

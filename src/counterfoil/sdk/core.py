@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +23,6 @@ import platformdirs
 from counterfoil.config import Config
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.core.estimate import estimate_body
-from counterfoil.dialects.registry import CLIENT_DIALECTS
 from counterfoil.driver.configuration import Loaded, load
 from counterfoil.driver.deployment import DeploymentError
 from counterfoil.driver.drive import jitter, new_id
@@ -36,6 +35,7 @@ from counterfoil.ledger.price_table import PriceTable
 from counterfoil.ledger.pricing import price_lines
 from counterfoil.sdk.books import ProcessBooks, Watch, WatchedBooks
 from counterfoil.sdk.errors import ConfigurationError, Error, error_of, invalid
+from counterfoil.sdk.form import Form
 from counterfoil.sdk.meter import open_meters
 from counterfoil.sdk.names import Names, Wanted
 from counterfoil.sdk.options import RETRIES, Options, encode_body, read_options
@@ -53,7 +53,6 @@ __all__ = ["CONFIG_VARIABLE", "Core", "Prepared"]
 CONFIG_VARIABLE: Final = "COUNTERFOIL_CONFIG"
 """The configuration of every client that names none."""
 _DATA_VARIABLE: Final = "COUNTERFOIL_DATA_DIR"
-_CHAT: Final = CLIENT_DIALECTS["openai_chat"]
 _FAREWELL: Final = 2.0
 """Seconds that open attempts may take to end when a client is closed."""
 _COMPLETION_TOKENS: Final = "max_completion_tokens"
@@ -133,7 +132,7 @@ class Core:
         """What exchanges are given."""
         return self.ready()
 
-    def prepare(self, model: str, messages: Sequence[Any], streamed: bool, given: Mapping[str, Any]) -> Prepared:
+    def prepare(self, form: Form, model: str, content: object, streamed: bool, given: Mapping[str, Any]) -> Prepared:
         """From the arguments of a call to its exchange. Raises an Error; then no entry was opened."""
         self.ready()
         said, fields = read_options(given)
@@ -141,12 +140,12 @@ class Core:
             raise invalid("`model` is a text.", "model")
         try:
             options = said.over(self.options)
-            body = encode_body(model, messages, streamed, fields)
-            peek = _CHAT.peek_request(body)
+            body = encode_body(model, form.content, content, streamed, fields)
+            peek = form.dialect.peek_request(body)
             route = self._route(model, peek.streamed, options)
             if "max_tokens" in fields and _knows_only_completion_tokens(route):
                 fields = {_COMPLETION_TOKENS if name == "max_tokens" else name: one for name, one in fields.items()}
-                body = encode_body(model, messages, streamed, fields)
+                body = encode_body(model, form.content, content, streamed, fields)
         except CounterfoilError as error:
             raise _named(error, model) from error
         exchange, watch = new_id(), Watch(open_meters())
@@ -154,7 +153,7 @@ class Core:
         call = Call(
             exchange=exchange,
             route=route,
-            dialect=_CHAT,
+            dialect=form.dialect,
             body=body,
             peek=peek,
             input_estimate=estimate_body(body),

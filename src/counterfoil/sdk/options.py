@@ -7,7 +7,7 @@ Rule 2: None is "not given": a field that is None is left out. `extra_body` is m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -101,9 +101,9 @@ def read_options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
     )
 
 
-def encode_body(model: str, messages: Sequence[Any], streamed: bool, fields: Mapping[str, Any]) -> bytes:
-    """The request as JSON. Raises BadRequestError for what JSON cannot say."""
-    body: dict[str, Any] = {"model": model, "messages": messages, **fields}
+def encode_body(model: str, name: str, content: object, streamed: bool, fields: Mapping[str, Any]) -> bytes:
+    """The request as JSON: `name` is the field of its content. Raises BadRequestError for what JSON cannot say."""
+    body: dict[str, Any] = {"model": model, name: content, **fields}
     if streamed:
         body["stream"] = True
     try:

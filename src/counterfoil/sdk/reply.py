@@ -19,11 +19,14 @@ from counterfoil.sdk.node import Node
 from counterfoil.usage.usage import Provenance
 
 __all__ = [
+    "Booked",
     "ChatCompletion",
     "ChatCompletionChunk",
     "Choice",
     "ChunkChoice",
     "Delta",
+    "Embedding",
+    "EmbeddingResponse",
     "Function",
     "Logprobs",
     "Message",
@@ -108,7 +111,7 @@ class UsageNode(Node):
         return getattr(self, "_provenance", {})
 
 
-class _Booked(Node):
+class Booked(Node):
     """A reply with its place in the books."""
 
     __slots__ = ("_dropped", "_entry", "_exchange")
@@ -144,7 +147,7 @@ class _Booked(Node):
             usage._provenance = vouchers(entry.usage)  # noqa: SLF001 - set once, by its owner
 
 
-class ChatCompletion(_Booked):
+class ChatCompletion(Booked):
     """A whole reply."""
 
     __slots__ = ()
@@ -154,12 +157,27 @@ class ChatCompletion(_Booked):
     KINDS: ClassVar = {"choices": Choice, "usage": UsageNode}
 
 
-class ChatCompletionChunk(_Booked):
+class ChatCompletionChunk(Booked):
     """One chunk of a stream. Only the usage chunk has no choices."""
 
     __slots__ = ()
     STANDARD: ClassVar = ChatCompletion.STANDARD
     KINDS: ClassVar = {"choices": ChunkChoice, "usage": UsageNode}
+
+
+class Embedding(Node):
+    """The vector of one input: numbers, or base64 of 32-bit floats where that was asked for."""
+
+    __slots__ = ()
+    STANDARD: ClassVar = frozenset({"object", "index", "embedding"})
+
+
+class EmbeddingResponse(Booked):
+    """The vectors of all inputs, in their order."""
+
+    __slots__ = ()
+    STANDARD: ClassVar = frozenset({"object", "data", "model", "usage"})
+    KINDS: ClassVar = {"data": Embedding, "usage": UsageNode}
 
 
 def usage_node(entry: Entry) -> UsageNode | None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ from counterfoil.framing.sse import SseFraming
 from counterfoil.ledger.entry import Entry
 from counterfoil.sdk.core import Prepared
 from counterfoil.sdk.errors import APIError, error_of
-from counterfoil.sdk.reply import ChatCompletion, ChatCompletionChunk, UsageNode, cost_of, usage_node
+from counterfoil.sdk.reply import Booked, ChatCompletionChunk, UsageNode, cost_of, usage_node
 
 if TYPE_CHECKING:
     from counterfoil.driver.blocking import BlockingRun
@@ -211,11 +211,16 @@ class AsyncStream(Chunks):
         await self.aclose()
 
 
-def read_whole(prepared: Prepared, begun: Begun | None, body: bytes, outcome: Outcome | None) -> ChatCompletion:
+_Reply = TypeVar("_Reply", bound=Booked)
+
+
+def read_whole(
+    kind: type[_Reply], prepared: Prepared, begun: Begun | None, body: bytes, outcome: Outcome | None
+) -> _Reply:
     """The reply of a call that was not streamed. Raises the error it ended in."""
     if begun is None or outcome is None or outcome.failure is not None:
         raise failed(outcome, prepared.model)
-    reply = ChatCompletion(_decode(body))
+    reply = kind(_decode(body))
     reply.book(prepared.watch.last, prepared.call.exchange, dropped_of(begun))
     return reply
 

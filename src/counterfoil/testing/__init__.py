@@ -12,8 +12,9 @@ with running() as provider:
     assert provider.served[0].reported == Counts(input=7, output=2)
 ```
 
-`playbook.py` is what can be told, `chat.py`, `messages.py`, `converse.py` and `answers.py` build whole answers,
-`playback.py` serves them, `served.py` is the list of what was served, `provider.py` the same as a process of its own.
+`playbook.py` is what can be told, `chat.py`, `messages.py`, `converse.py`, `embeddings.py` and `answers.py` build whole
+answers, `playback.py` serves them, `served.py` is the list of what was served, `provider.py` the same as a process of
+its own.
 """
 
 from counterfoil.testing.answers import (
@@ -34,6 +35,7 @@ from counterfoil.testing.answers import (
 from counterfoil.testing.catalogue import CATALOGUE
 from counterfoil.testing.chat import CHAT_SHAPES, ChatReply, ChatShape, Tool, chat_reply
 from counterfoil.testing.converse import ConverseReply, converse_player, converse_reply
+from counterfoil.testing.embeddings import EmbeddingsReply, embeddings_player
 from counterfoil.testing.eventstream import encode_message
 from counterfoil.testing.messages import MessagesReply, messages_reply
 from counterfoil.testing.playback import Playback, running
@@ -65,6 +67,7 @@ __all__ = [
     "ConverseReply",
     "Counts",
     "Cut",
+    "EmbeddingsReply",
     "Ended",
     "Head",
     "Hold",
@@ -85,6 +88,7 @@ __all__ = [
     "chat_reply",
     "converse_player",
     "converse_reply",
+    "embeddings_player",
     "empty_answer",
     "encode_message",
     "error_answer",

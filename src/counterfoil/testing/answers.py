@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from counterfoil.testing.chat import ChatReply
+from counterfoil.testing.embeddings import embeddings_player
 from counterfoil.testing.messages import MessagesReply
 from counterfoil.testing.playbook import Answer, Chooser, Nothing, Request, Script, Send, Stall, compact_json
 
@@ -144,6 +145,8 @@ def in_turn(first: Answer, *others: Answer) -> Chooser:
 
 def obliging(request: Request) -> Script:
     """An ordinary reply in the dialect of the path, streamed, with usage and as often as the request asks."""
+    if request.path.partition("?")[0].endswith("/embeddings"):
+        return embeddings_player(request)
     if "/messages" in request.path:
         return MessagesReply(stream=request.stream).script()
     shape: Literal["separate", "absent"] = "separate" if request.asks_usage or not request.stream else "absent"
