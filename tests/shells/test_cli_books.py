@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from counterfoil.cli import main
-from counterfoil.cli.output import usd
 from counterfoil.cli.when import read_when
 from counterfoil.ledger.entry import Entry, Exit, Opening, Progress
 from counterfoil.ledger.price_table import PriceTable
 from counterfoil.ledger.pricing import price_lines
 from counterfoil.stores.books import LedgerBooks, open_books
 from counterfoil.stores.price_files import shipped_sheet
+from counterfoil.stores.view import usd
 from counterfoil.usage.reading import NO_READING, Counter, Reading, Report
 from counterfoil.usage.settle import Delivered, settle
 

@@ -22,8 +22,8 @@ from counterfoil.cli.ledger import BooksReader
 from counterfoil.cli.output import plain, print_line, print_note, tokens
 from counterfoil.cli.places import add_books, ledger_path
 from counterfoil.cli.talk import GatewayClient, Refused, Reply
-from counterfoil.cli.view import EntryView, view_of
 from counterfoil.ledger.entry import OPEN
+from counterfoil.stores.view import EntryView, view_of
 
 if TYPE_CHECKING:
     from counterfoil.server.run import Service

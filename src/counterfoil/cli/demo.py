@@ -22,9 +22,9 @@ from counterfoil.cli.child import ended_by_signals, gateway_child
 from counterfoil.cli.demo_client import COMPARED, Told, ask, entry_of, write_config
 from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.output import plain, print_line, print_table, tokens
-from counterfoil.cli.view import EntryView
 from counterfoil.local.errors import LocalError
 from counterfoil.local.weights import installed
+from counterfoil.stores.view import EntryView
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "arrange", "run"]
 

@@ -19,8 +19,8 @@ from counterfoil.cli.failure import ExitCode
 from counterfoil.cli.ledger import BooksReader
 from counterfoil.cli.output import print_line, shortened, tokens
 from counterfoil.cli.places import LEDGER_NAME
-from counterfoil.cli.view import EntryView, view_of
 from counterfoil.stores.projection import ALL
+from counterfoil.stores.view import EntryView, view_of
 from counterfoil.testing.chat import ChatReply
 from counterfoil.testing.playback import Playback, running
 from counterfoil.testing.playbook import Counts

@@ -13,8 +13,8 @@ import msgspec
 from counterfoil.cli.child import GatewayChild
 from counterfoil.cli.ledger import BooksReader
 from counterfoil.cli.places import LEDGER_NAME
-from counterfoil.cli.view import EntryView, view_of
 from counterfoil.ledger.entry import OPEN
+from counterfoil.stores.view import EntryView, view_of
 
 __all__ = ["COMPARED", "Told", "ask", "entry_of", "write_config"]
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from counterfoil.cli.failure import ExitCode
 from counterfoil.cli.ledger import add_books, reading
 from counterfoil.cli.output import print_json, print_line, print_note, tokens
-from counterfoil.cli.view import EntryView, view_of
 from counterfoil.cli.when import add_period
 from counterfoil.ledger.entry import OPEN, Exit
 from counterfoil.stores.projection import Selection
+from counterfoil.stores.view import EntryView, view_of
 from counterfoil.usage.usage import Provenance
 
 __all__ = ["DESCRIPTION", "ENTRY_HEADS", "EXAMPLES", "arrange", "entry_cells", "print_entries", "run"]

@@ -7,13 +7,13 @@ import textwrap
 
 import msgspec
 
-from counterfoil.cli.explanation import Explanation, Part, ReadCounter, explain
 from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.ledger import add_books, reading
 from counterfoil.cli.output import print_json, print_line, print_table, tokens
 from counterfoil.cli.places import data_directory
 from counterfoil.ledger.entry import Entry
 from counterfoil.ledger.price_sheet import SheetError
+from counterfoil.stores.explanation import Explanation, Part, ReadCounter, explain
 from counterfoil.stores.price_files import load_prices
 from counterfoil.usage.settle import Discrepancy
 from counterfoil.usage.usage import Provenance

@@ -8,16 +8,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
-from counterfoil.ledger.price import PICODOLLARS_PER_DOLLAR
-
 __all__ = [
     "UNKNOWN",
-    "instant",
     "plain",
     "print_json",
     "print_line",
@@ -25,7 +21,6 @@ __all__ = [
     "print_table",
     "shortened",
     "tokens",
-    "usd",
 ]
 
 UNKNOWN: Final = "?"
@@ -64,22 +59,6 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: S
             for head, cell, width in zip(heads, row, widths, strict=True)
         )
         print_line("  ".join(cells).rstrip())
-
-
-def instant(at: float) -> str:
-    """Unix seconds as ISO 8601 in UTC, to the millisecond."""
-    return (
-        datetime.fromtimestamp(round(at * 1000) / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
-
-
-def usd(picodollars: int | None) -> str | None:
-    """Dollars as an exact decimal, without trailing zeros; None for unpriced."""
-    if picodollars is None:
-        return None
-    whole, part = divmod(abs(picodollars), PICODOLLARS_PER_DOLLAR)
-    decimals = f"{part:012d}".rstrip("0")
-    return ("-" if picodollars < 0 else "") + (f"{whole}.{decimals}" if decimals else str(whole))
 
 
 def tokens(count: int | None) -> str:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.models import print_models, served_models
-from counterfoil.cli.output import instant, print_line, print_note
+from counterfoil.cli.output import print_line, print_note
 from counterfoil.cli.places import add_books
 from counterfoil.cli.setup import gather, gather_or_refuse, ledger_of, needs_server, trial_model
+from counterfoil.stores.view import instant
 
 if TYPE_CHECKING:
     from counterfoil.server.run import Service

@@ -9,9 +9,10 @@ import msgspec
 
 from counterfoil.cli.failure import ExitCode
 from counterfoil.cli.ledger import add_books, reading
-from counterfoil.cli.output import instant, print_json, print_note, print_table, tokens, usd
+from counterfoil.cli.output import print_json, print_note, print_table, tokens
 from counterfoil.cli.when import add_period
 from counterfoil.stores.projection import Total, TotalKey
+from counterfoil.stores.view import instant, usd
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "UsageReport", "UsageRow", "arrange", "run"]
 

@@ -87,6 +87,12 @@ class SqliteReader:
             rows = connection.execute("SELECT entry FROM entries WHERE corrects = ? ORDER BY attempt", (attempt,))
             return [_DECODE(row[0]) for row in rows]
 
+    def exchange(self, exchange: str) -> list[Entry]:
+        """Every entry of one exchange, corrections too, oldest first."""
+        with closing(self._reading()) as connection:
+            rows = connection.execute("SELECT entry FROM entries WHERE exchange = ? ORDER BY attempt", (exchange,))
+            return [_DECODE(row[0]) for row in rows]
+
     def present(self, attempts: Iterable[str]) -> set[str]:
         """Those of `attempts` that have an entry."""
         with closing(self._reading()) as connection:

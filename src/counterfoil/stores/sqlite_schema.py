@@ -76,6 +76,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE entries ADD COLUMN corrects TEXT",
         "CREATE INDEX entries_by_corrected ON entries (corrects, attempt) WHERE corrects IS NOT NULL",
     ),
+    (
+        # A client knows its call by the exchange.
+        "CREATE INDEX entries_by_exchange ON entries (exchange, attempt)",
+    ),
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -11,14 +11,13 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.cli.output import instant, usd
-from counterfoil.cli.view import EntryView, settled_so_far, view_of
 from counterfoil.ledger.correction import with_corrections
 from counterfoil.ledger.entry import Entry, Line, Opening, PricedBy
 from counterfoil.ledger.price import Price, Rate, cost_of, format_rate
 from counterfoil.ledger.price_table import PriceTable
 from counterfoil.ledger.pricing import price_of
 from counterfoil.stores.replay import OpenAttempt
+from counterfoil.stores.view import EntryView, instant, settled_so_far, usd, view_of
 from counterfoil.usage.reading import NO_READING, RAW_REPORTS_KEPT, WHOLE_REPLY, Counter, Reading
 from counterfoil.usage.settle import Convention, Delivered
 from counterfoil.usage.usage import Bucket, Provenance

@@ -1,19 +1,20 @@
-"""One attempt as it is shown: the same keys in the same order everywhere."""
+"""One attempt as it is shown, by a command or by the gateway: the same keys in the same order everywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import msgspec
 
-from counterfoil.cli.output import instant, usd
 from counterfoil.ledger.entry import OPEN, Entry, Line, Opening, PricedBy, UsageFigures, figures, vouchers
+from counterfoil.ledger.price import PICODOLLARS_PER_DOLLAR
 from counterfoil.stores.replay import OpenAttempt
 from counterfoil.usage.reading import NO_READING
 from counterfoil.usage.settle import Delivered, Discrepancy, Settlement, settle
 from counterfoil.usage.usage import Bucket, Provenance
 
-__all__ = ["EntryView", "LineView", "settled_so_far", "view_of"]
+__all__ = ["EntryView", "LineView", "instant", "settled_so_far", "usd", "view_of"]
 
 
 class LineView(msgspec.Struct, frozen=True):
@@ -77,6 +78,22 @@ def settled_so_far(attempt: OpenAttempt) -> Settlement:
         delivered = msgspec.structs.replace(delivered, input=attempt.opening.input_estimate)
     reading = NO_READING if progress is None else progress.reading
     return settle(reading, attempt.opening.convention, ended=False, delivered=delivered)
+
+
+def instant(at: float) -> str:
+    """Unix seconds as ISO 8601 in UTC, to the millisecond."""
+    return (
+        datetime.fromtimestamp(round(at * 1000) / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+def usd(picodollars: int | None) -> str | None:
+    """Dollars as an exact decimal, without trailing zeros; None for unpriced."""
+    if picodollars is None:
+        return None
+    whole, part = divmod(abs(picodollars), PICODOLLARS_PER_DOLLAR)
+    decimals = f"{part:012d}".rstrip("0")
+    return ("-" if picodollars < 0 else "") + (f"{whole}.{decimals}" if decimals else str(whole))
 
 
 def _entry(entry: Entry) -> EntryView:
