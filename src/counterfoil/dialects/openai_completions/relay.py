@@ -67,7 +67,7 @@ class CompletionRelay:
             return b""
         data = self._repaired(frame, events)
         raw = frame.raw
-        if data is frame.data and raw == b"data: " + data + b"\n\n":
+        if data and data is frame.data and raw == b"data: " + data + b"\n\n":
             return raw
         block = Block(raw, data)
         for row in BLOCK_REPAIRS:
