@@ -40,7 +40,7 @@ from counterfoil.framing.frame import Frame
 
 __all__ = ["ITEMS_LIMIT", "ResponsesDecoder"]
 
-ITEMS_LIMIT: Final = 4_096
+ITEMS_LIMIT: Final = 1_024
 """Items of one reply. A server that begins more is not sending a reply."""
 
 _INCOMPLETE: Final = {
