@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+from google.genai import types
 
 from counterfoil.core.event import (
     Event,
@@ -31,6 +32,7 @@ __all__ = [
     "PLAIN",
     "Decoded",
     "array",
+    "as_google_reads",
     "asked",
     "candidate",
     "chunk",
@@ -175,6 +177,12 @@ def user(text: str = "When is the tide?") -> Message:
 def asked(*messages: Message, **fields: Any) -> ChatRequest:
     """A chat request in no dialect."""
     return ChatRequest(model="house-model", messages=messages or (user(),), **fields)
+
+
+def as_google_reads(frame: dict[str, Any]) -> types.GenerateContentResponse:
+    """A frame as Google's own client reads it: keys it does not know are left out first."""
+    copied = json.loads(json.dumps(frame))
+    return types.GenerateContentResponse._from_response(response=copied, kwargs={})
 
 
 def said_by_model(*parts: Part) -> Message:
