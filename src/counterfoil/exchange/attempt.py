@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.error import Failure, RequestError
-from counterfoil.dialects.dialect import FinalUsage, Quirks, Relay, ReplyFacts, WrittenRequest
+from counterfoil.dialects.dialect import FinalUsage, Quirks, Relay, WrittenRequest
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -209,16 +209,7 @@ class _Running:
             limits=self._context.limits,
             headers=head.headers,
         )
-        facts = ReplyFacts(
-            id=f"{call.dialect.id_prefix}{self.opening.attempt}",
-            created=int(self.opening.opened),
-            model=self._deployment.model if call.route.show_provider_model else call.peek.model,
-            streamed=call.peek.streamed,
-            usage_asked=call.peek.streamed and (call.peek.usage_asked or call.stream_usage == "always"),
-            choices=call.peek.choices,
-            input_estimate=call.input_estimate,
-            encoding=call.peek.encoding,
-        )
+        facts = call.facts(self.opening)
         if dialect is call.dialect and streamed == call.peek.streamed:
             self._writer = call.dialect.relay(facts, self._quirks)
         else:
@@ -395,6 +386,5 @@ class _Running:
         )
 
     def _reply_headers(self) -> Mapping[str, str]:
-        if self._call.peek.streamed:
-            return {**self._headers, "content-type": self._call.dialect.content_type, "cache-control": "no-store"}
-        return {**self._headers, "content-type": "application/json"}
+        headers = {**self._headers, "content-type": self._call.content_type}
+        return {**headers, "cache-control": "no-store"} if self._call.peek.streamed else headers

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from counterfoil.config import Limits, StreamUsage
-from counterfoil.dialects.dialect import ClientDialect, RequestPeek
+from counterfoil.dialects.dialect import ClientDialect, ReplyFacts, RequestPeek
 from counterfoil.exchange.route import Route
 from counterfoil.exchange.transcript import Corrector
 from counterfoil.ledger.entry import Line, Opening
@@ -29,6 +29,28 @@ class Call(msgspec.Struct, frozen=True):
     key: str | None = None
     tags: tuple[str, ...] = ()
     stream_usage: StreamUsage = "when_asked"
+
+    def facts(self, opening: Opening) -> ReplyFacts:
+        """What the writer of an attempt's reply is told."""
+        peek = self.peek
+        return ReplyFacts(
+            id=f"{self.dialect.id_prefix}{opening.attempt}",
+            created=int(opening.opened),
+            model=opening.model if self.route.show_provider_model else peek.model,
+            streamed=peek.streamed,
+            usage_asked=peek.streamed and (peek.usage_asked or self.stream_usage == "always"),
+            choices=peek.choices,
+            input_estimate=self.input_estimate,
+            encoding=peek.encoding,
+            form=peek.form,
+        )
+
+    @property
+    def content_type(self) -> str:
+        """Of the reply."""
+        if not self.peek.streamed:
+            return "application/json"
+        return self.dialect.forms.get(self.peek.form, self.dialect.content_type)
 
 
 class Context(msgspec.Struct, frozen=True):
