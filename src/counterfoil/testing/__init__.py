@@ -12,9 +12,10 @@ with running() as provider:
     assert provider.served[0].reported == Counts(input=7, output=2)
 ```
 
-`playbook.py` is what can be told, `chat.py`, `messages.py`, `converse.py`, `embeddings.py` and `answers.py` build whole
-answers, `playback.py` serves them, `served.py` is the list of what was served, `provider.py` the same as a process of
-its own.
+`playbook.py` is what can be told. `chat.py`, `messages.py`, `responses.py`, `gemini.py`, `converse.py`,
+`embeddings.py`, `counting.py` and `answers.py` build whole answers; `by_path.py` makes one in the dialect that is asked
+for. `playback.py` serves them, `served.py` is the list of what was served, `provider.py` the same as a process of its
+own.
 """
 
 from counterfoil.testing.answers import (
@@ -22,6 +23,7 @@ from counterfoil.testing.answers import (
     chat_player,
     empty_answer,
     error_answer,
+    error_player,
     html_answer,
     in_turn,
     messages_player,
@@ -32,11 +34,14 @@ from counterfoil.testing.answers import (
     silent_answer,
     wrong_type,
 )
+from counterfoil.testing.by_path import PathDialect, dialect_of, path_player
 from counterfoil.testing.catalogue import CATALOGUE
 from counterfoil.testing.chat import CHAT_SHAPES, ChatReply, ChatShape, Tool, chat_reply
 from counterfoil.testing.converse import ConverseReply, converse_player, converse_reply
+from counterfoil.testing.counting import asks_count, count_player
 from counterfoil.testing.embeddings import EmbeddingsReply, embeddings_player
 from counterfoil.testing.eventstream import encode_message
+from counterfoil.testing.gemini import GeminiReply, gemini_player, gemini_reply
 from counterfoil.testing.messages import MessagesReply, messages_reply
 from counterfoil.testing.playback import Playback, running
 from counterfoil.testing.playbook import (
@@ -55,6 +60,7 @@ from counterfoil.testing.playbook import (
     Stall,
     Step,
 )
+from counterfoil.testing.responses import ResponsesReply, responses_player, responses_reply
 from counterfoil.testing.served import Ended, Served
 
 __all__ = [
@@ -69,37 +75,49 @@ __all__ = [
     "Cut",
     "EmbeddingsReply",
     "Ended",
+    "GeminiReply",
     "Head",
     "Hold",
     "MessagesReply",
     "Nothing",
+    "PathDialect",
     "Pause",
     "Playback",
     "Request",
     "Reset",
+    "ResponsesReply",
     "Script",
     "Send",
     "Served",
     "Stall",
     "Step",
     "Tool",
+    "asks_count",
     "bad_json",
     "chat_player",
     "chat_reply",
     "converse_player",
     "converse_reply",
+    "count_player",
+    "dialect_of",
     "embeddings_player",
     "empty_answer",
     "encode_message",
     "error_answer",
+    "error_player",
+    "gemini_player",
+    "gemini_reply",
     "html_answer",
     "in_turn",
     "messages_player",
     "messages_reply",
     "no_answer",
     "obliging",
+    "path_player",
     "redirect",
     "refusing_stream_options",
+    "responses_player",
+    "responses_reply",
     "running",
     "silent_answer",
     "wrong_type",

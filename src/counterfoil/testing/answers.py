@@ -6,9 +6,11 @@ of the dialects.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
+from counterfoil.testing.by_path import PathDialect, dialect_of, path_player
 from counterfoil.testing.chat import ChatReply
+from counterfoil.testing.counting import asks_count, count_player
 from counterfoil.testing.embeddings import embeddings_player
 from counterfoil.testing.messages import MessagesReply
 from counterfoil.testing.playbook import Answer, Chooser, Nothing, Request, Script, Send, Stall, compact_json
@@ -18,6 +20,7 @@ __all__ = [
     "chat_player",
     "empty_answer",
     "error_answer",
+    "error_player",
     "html_answer",
     "in_turn",
     "messages_player",
@@ -40,6 +43,17 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
     529: "overloaded_error",
 }
 
+_GOOGLE_STATUSES: Mapping[int, str] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
 
 def _answer(status: int, body: bytes, kind: str, **headers: str) -> Script:
     script = Script(
@@ -56,20 +70,36 @@ def error_answer(
     status: int,
     message: str = "The provider will not play this.",
     *,
-    dialect: Literal["chat", "messages"] = "chat",
+    dialect: PathDialect = "chat",
     code: str | int | None = None,
     param: str | None = None,
     retry_after: str | None = None,
 ) -> Script:
-    """An error status with a JSON body in the dialect's shape; `retry_after` is the header's value, as written."""
+    """An error status with a JSON body in the dialect's shape; `retry_after` is the header's value, as written.
+
+    `code` and `param` are of the shapes that have them (chat and Responses).
+    """
     kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     error: dict[str, Any]
-    if dialect == "chat":
-        error = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    else:
-        error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_play"}
+    match dialect:
+        case "chat" | "responses":
+            error = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        case "messages":
+            error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_play"}
+        case "gemini":
+            named = _GOOGLE_STATUSES.get(status, "INVALID_ARGUMENT" if status < 500 else "INTERNAL")
+            error = {"error": {"code": status, "message": message, "status": named}}
+        case "converse":
+            error = {"message": message}
+        case _:
+            assert_never(dialect)
     script = _answer(status, compact_json(error), "application/json")
     return script if retry_after is None else script.with_headers(retry_after=retry_after)
+
+
+def error_player(status: int, message: str = "The provider will not play this.", **more: Any) -> Chooser:  # noqa: ANN401 - what error_answer takes
+    """`error_answer` in the dialect of the request's path."""
+    return lambda request: error_answer(status, message, dialect=dialect_of(request), **more)
 
 
 def html_answer(status: int = 200) -> Script:
@@ -143,12 +173,18 @@ def in_turn(first: Answer, *others: Answer) -> Chooser:
     return choose
 
 
+_COUNTED = 11
+"""What a request is said to have: the input of an ordinary reply."""
+
+
 def obliging(request: Request) -> Script:
     """An ordinary reply in the dialect of the path, streamed, with usage and as often as the request asks."""
     if request.path.partition("?")[0].endswith("/embeddings"):
         return embeddings_player(request)
-    if "/messages" in request.path:
-        return MessagesReply(stream=request.stream).script()
+    if asks_count(request):
+        return count_player(_COUNTED)(request)
+    if dialect_of(request) != "chat":
+        return path_player(ChatReply())(request)
     shape: Literal["separate", "absent"] = "separate" if request.asks_usage or not request.stream else "absent"
     number = request.json.get("n")
     n = number if isinstance(number, int) and 1 <= number <= 16 else 1

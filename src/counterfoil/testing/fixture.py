@@ -51,11 +51,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import counterfoil
-from counterfoil.testing.answers import chat_player, error_answer, messages_player, obliging
+from counterfoil.testing.answers import error_player, obliging
+from counterfoil.testing.by_path import path_player
 from counterfoil.testing.chat import ChatReply, Tool
-from counterfoil.testing.messages import MessagesReply
 from counterfoil.testing.playback import Playback, running
-from counterfoil.testing.playbook import Answer, Chooser, Counts, Request, Script
+from counterfoil.testing.playbook import Answer, Counts, Request, Script
 from counterfoil.testing.served import Served
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class CounterfoilPlayback:
         finish reason; `more` are other fields of `ChatReply` (`shape`, `n`, `refusal`, `tool_deltas`, ...).
         """
         plan = ChatReply(text=text, usage=usage, reasoning=reasoning, tools=tools, finish=finish, **more)
-        self.play(_by_path(plan))
+        self.play(path_player(plan))
 
     def fail(
         self,
@@ -121,9 +121,7 @@ class CounterfoilPlayback:
 
         `times`: how many requests are answered so before what is told next; the last thing told stays in any case.
         """
-        chat = error_answer(status, message, code=code, param=param, retry_after=retry_after)
-        messages = error_answer(status, message, dialect="messages", retry_after=retry_after)
-        self.play(*[lambda request: messages if "/messages" in request.path else chat] * times)
+        self.play(*[error_player(status, message, code=code, param=param, retry_after=retry_after)] * times)
 
     def play(self, *answers: Answer) -> None:
         """Answer the next requests with these, one each: scripts (`chat_reply(...).cut_at(3)`) or choosers."""
@@ -157,20 +155,6 @@ class CounterfoilPlayback:
             self._begun = True
             answer = self._told[0]
         return answer if isinstance(answer, Script) else answer(request)
-
-
-def _by_path(plan: ChatReply) -> Chooser:
-    """The plan in the dialect of the request's path."""
-    chat = chat_player(plan)
-    stop = _STOPS.get(plan.finish, plan.finish)
-    said = MessagesReply(
-        text=plan.text, usage=plan.usage, thinking=plan.reasoning, tools=plan.tools, stop_reason=stop, model=plan.model
-    )
-    messages = messages_player(said)
-    return lambda request: messages(request) if "/messages" in request.path else chat(request)
-
-
-_STOPS: Final[Mapping[str, str]] = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
 @pytest.fixture
