@@ -9,12 +9,14 @@ import pytest
 from counterfoil.cli.meter import RECORDED_DIALECTS
 from counterfoil.core.error import FailureKind
 from counterfoil.core.event import ChoiceFinished, EmbeddingsGiven, ReplyFailed, TokensCounted
+from counterfoil.dialects.dialect import FinalUsage
+from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.dialects.registry import DIALECTS
 from counterfoil.exchange.recorded import read_reply
 from counterfoil.ledger.entry import Exit
 
 from ... import wire
-from .support import LIMIT, PLAIN, Decoded, decode
+from .support import LIMIT, PLAIN, Decoded, decode, facts
 
 FAMILY = ("gemini.", "vertex.predict_embed/")
 
@@ -102,6 +104,30 @@ def test_a_prefix_has_the_reading_of_the_prefix(name: str) -> None:
     last = framing.close()
     count += len(decoder.feed(last)) if last is not None else 0
     assert count == len(whole.events)
+
+
+@pytest.mark.parametrize("name", wire.params("gemini.generateContent/", "gemini.interactions/"))
+def test_a_chat_client_gets_the_same_reply_and_the_same_count(name: str) -> None:
+    """The crossing: this wire's reply, written as chat, read back as chat."""
+    recording = wire.read(name)
+    if recording.response.status >= 400:
+        pytest.skip("an error")
+    told = read(recording)
+    usage = told.settled(DIALECTS[RECORDED_DIALECTS[recording.dialect]]).usage
+    encoder = OPENAI_CHAT.encoder(facts())
+    body = encoder.encode(told.events) + encoder.close(FinalUsage(usage))
+    heard = decode(body, dialect=OPENAI_CHAT)
+    assert heard.ended
+    assert heard.text == told.text
+    assert heard.reasoning == told.reasoning
+    assert [call[1:] for call in heard.tools] == [call[1:] for call in told.tools]
+    if usage.total_tokens is not None:
+        found = heard.settled(OPENAI_CHAT).usage
+        assert (found.input_tokens, found.output_tokens) == (usage.input_tokens, usage.output_tokens)
+        assert (found.cache_read_tokens or 0, found.reasoning_tokens or 0) == (
+            usage.cache_read_tokens or 0,
+            usage.reasoning_tokens or 0,
+        )
 
 
 def test_work_in_the_background_is_answered_while_it_runs() -> None:
