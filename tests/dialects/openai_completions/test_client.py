@@ -215,7 +215,7 @@ def test_a_finish_is_told_once_and_one_identity_holds() -> None:
     assert {frame["object"] for frame in frames} == {"text_completion"}
 
 
-@pytest.mark.parametrize("empty", [b"data: \n\n", b"data:\n\n", b"event: x\ndata:\n\n"])
+@pytest.mark.parametrize("empty", [b"data: \n\n", b"data:\n\n", b"event: x\ndata:\n\n", b"data: null\n\n"])
 def test_a_frame_without_data_is_not_carried(empty: bytes) -> None:
     stream = _sse([_choice("x", finish="stop")])
     assert _relayed(empty + stream + empty + DONE) == _relayed(stream + DONE)

@@ -23,6 +23,7 @@ from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.openai_completions import OPENAI_COMPLETIONS
 from counterfoil.exchange.recorded import ReadReply, read_reply
 from counterfoil.ledger.entry import Exit
+from counterfoil.usage.settle import DiscrepancyKind
 from tests import wire
 from tests.dialects.recorded import check_recording
 
@@ -150,6 +151,23 @@ def test_choices_that_are_reported_apart_share_one_prompt() -> None:
     apart = _stream(*blocks, choices=2, quirks=Quirks(usage_per_choice=True))
     assert _totals(apart) == (5, 7)
     assert _totals(_stream(*blocks, choices=2)) == (5, 4)
+
+
+def test_a_whole_reply_that_reports_one_choice_leaves_the_others_to_be_estimated() -> None:
+    body = {"choices": [_choice("a", 0, "stop"), _choice("b b b b b b", 1, "stop")], "usage": USAGE}
+    raw = msgspec.json.encode(body)
+    quirks = Quirks(usage_per_choice=True)
+    reply = read_reply([raw], OPENAI_COMPLETIONS, streamed=False, choices=2, quirks=quirks, estimate=True)
+    assert reply.settlement.usage.input_tokens == 5
+    assert (reply.settlement.usage.output_tokens or 0) > 3
+    assert reply.settlement.usage.estimated
+    assert [found.kind for found in reply.settlement.discrepancies] == [DiscrepancyKind.CHOICES_UNREPORTED]
+
+
+def test_a_frame_that_is_null_says_nothing() -> None:
+    reply = _stream(b"data: null\n\n", _sse(choices=[_choice("x", finish="stop")], usage=USAGE), DONE)
+    assert reply.exit is Exit.COMPLETED
+    assert _totals(reply) == (5, 3)
 
 
 def test_what_the_server_timed_stands_in_for_a_report() -> None:

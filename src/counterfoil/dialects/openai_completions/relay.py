@@ -37,6 +37,7 @@ from counterfoil.dialects.openai_chat.splice import (
     readable,
 )
 from counterfoil.dialects.openai_chat.usage import write_usage
+from counterfoil.dialects.openai_completions.reply import SILENT
 from counterfoil.dialects.whole import UNREADABLE
 from counterfoil.framing.frame import Frame
 
@@ -93,7 +94,7 @@ class CompletionRelay:
     def _repaired(self, frame: Frame, events: Sequence[Event]) -> bytes:
         """The frame's data after every row; empty when nothing of it is carried now."""
         data, progress = frame.data, self._progress
-        if frame.comment or data.strip() in (b"", _END_MARK):
+        if frame.comment or data.strip() in (*SILENT, _END_MARK):
             return b""
         try:
             work = FrameWork(read_values(readable(data)))

@@ -35,8 +35,10 @@ from counterfoil.dialects.openai_completions.request import CHOICES_LIMIT
 from counterfoil.dialects.whole import UNREADABLE, given
 from counterfoil.framing.frame import Frame
 
-__all__ = ["CompletionDecoder"]
+__all__ = ["SILENT", "CompletionDecoder"]
 
+SILENT: Final = (b"", b"null")
+"""Frames that say nothing: llama.cpp opens the stream of several prompts with a null."""
 _END_MARK: Final = b"[DONE]"
 _NO_ERROR: Final = (b"", b"null", b"{}", b'""', b"false")
 _NOT_SENT: Final = msgspec.Raw()
@@ -105,7 +107,7 @@ class CompletionDecoder:
     def feed(self, frame: Frame) -> Sequence[Event]:
         """The events of one frame. Never raises."""
         data = frame.data
-        if not data or frame.comment:
+        if frame.comment or data.strip() in SILENT:
             return ()
         if data.strip() == _END_MARK:
             return self._mark()
@@ -200,9 +202,13 @@ class CompletionDecoder:
         events.append(UsageReported(report))
 
     def _scope(self) -> int | None:
-        """The choice a report is of, where each has its own (WIRE.md 4)."""
-        several = max(self._requested, len(self._choices)) > 1
-        return self._last if self._quirks.usage_per_choice and several else None
+        """The choice a report is of, where each has its own; a whole reply reports the first only (WIRE.md 4).
+
+        Choices are taken for those of one prompt: of several prompts, no report says which one it is of.
+        """
+        if not self._quirks.usage_per_choice or max(self._requested, len(self._choices)) < 2:
+            return None
+        return self._last if self._streamed else 0
 
     def _failure(self, chunk: _Chunk, frame: Frame) -> Failure | None:
         """The failure a frame tells, if it tells one."""
