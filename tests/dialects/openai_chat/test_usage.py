@@ -13,6 +13,7 @@ import pytest
 import counterfoil.providers.table
 from counterfoil.dialects.dialect import FinalUsage
 from counterfoil.dialects.openai_chat.usage import CONVENTION, PLACES, read_report, read_timings, write_usage
+from counterfoil.dialects.registry import DIALECTS
 from counterfoil.providers.table import proven_by, read_table
 from counterfoil.usage.reading import NO_READING, Counter
 from counterfoil.usage.settle import Convention, settle
@@ -257,7 +258,7 @@ CELLS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_toke
 @cache
 def _table() -> Any:
     path = Path(counterfoil.providers.table.__file__).with_name("providers.toml")
-    return read_table(path.read_text(), {"openai_chat": 1, "anthropic_messages": 1})
+    return read_table(path.read_text(), DIALECTS)
 
 
 def test_every_recorded_total_is_the_oracles() -> None:
