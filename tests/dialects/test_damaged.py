@@ -9,14 +9,17 @@ import msgspec
 import pytest
 
 from counterfoil.config import Limits
-from counterfoil.core.event import Event
-from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
+from counterfoil.core.event import Event, ToolArgumentsDelta
+from counterfoil.dialects.dialect import Dialect, FinalUsage, Quirks, Relay, ReplyFacts
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.dialects.openai_chat.relay import ChatRelay
+from counterfoil.dialects.registry import CLIENT_DIALECTS
+from counterfoil.exchange.crossing import Crossing
 from counterfoil.exchange.meter import Meter
-from counterfoil.exchange.recorded import read_reply
+from counterfoil.exchange.recorded import ReadReply, read_reply
 from counterfoil.exchange.reply import Reply
 from counterfoil.framing.frame import Frame
+from counterfoil.ledger.entry import Exit
 from counterfoil.usage.usage import Bucket, Usage
 
 __all__: list[str] = []
@@ -73,6 +76,36 @@ def test_a_time_that_no_integer_holds_is_ours_instead() -> None:
     relay = ChatRelay(FACTS, Quirks())
     out = relay.carry(frame, ())
     assert msgspec.json.decode(out.removeprefix(b"data: "))["created"] == FACTS.created
+
+
+def written_for_gemini(stream: bytes, dialect: Dialect[Any], *, streamed: bool) -> ReadReply:
+    """What a Gemini client that asked for events reads of a reply."""
+    gemini = CLIENT_DIALECTS["gemini"]
+    meter, facts = Meter("attempt", 3), ReplyFacts("ours", 1_700_000_000, "house-model", True, True)
+    reply = Reply(dialect, meter, streamed=streamed, choices=1, quirks=Quirks(), limits=Limits())
+    same = dialect is gemini and streamed
+    writer: Relay = gemini.relay(facts, Quirks()) if same else Crossing(gemini.encoder(facts))
+    out = b"".join(writer.carry(frame, events) for frame, events in [*reply.feed(stream), *reply.close()])
+    assert meter.failure is None
+    return read_reply([out + writer.close(FINAL)], gemini, streamed=True)
+
+
+def test_arguments_on_several_lines_do_not_break_a_frame_of_a_gemini_client() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "tide", "arguments": '{\n  "port": "north"\n}'}}
+    choice = {"index": 0, "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": "tool_calls"}
+    body = msgspec.json.encode({"id": "c", "object": "chat.completion", "choices": [choice]})
+    read = written_for_gemini(body, OPENAI_CHAT, streamed=False)
+    assert read.exit is Exit.COMPLETED
+    (arguments,) = [event.arguments for event in read.events if isinstance(event, ToolArgumentsDelta)]
+    assert msgspec.json.decode(arguments) == {"port": "north"}
+
+
+def test_a_name_that_is_not_utf_8_hides_no_finish_from_a_gemini_client() -> None:
+    candidate = b'{"content":{"parts":[{"text":"Noon."}]},"finishReason":"STOP"}'
+    read = written_for_gemini(
+        b'data: {"candidates":[' + candidate + b'],"\xe5":1}\r\n\r\n', CLIENT_DIALECTS["gemini"], streamed=True
+    )
+    assert read.exit is Exit.COMPLETED
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 7])

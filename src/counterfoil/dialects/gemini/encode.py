@@ -70,8 +70,10 @@ class Writing:
         self._begun = False
 
     def frame(self, data: bytes) -> bytes:
-        """One frame. `data` is JSON on one line."""
+        """One frame. What is carried word for word (arguments, details of usage) may break a line; no event may."""
         if not self._array:
+            if b"\n" in data or b"\r" in data:
+                data = data.replace(b"\n", b" ").replace(b"\r", b" ")  # in JSON both are white space only
             return b"data: " + data + b"\r\n\r\n"
         before = b",\r\n" if self._begun else b"["
         self._begun = True

@@ -128,8 +128,17 @@ def read(data: bytes | msgspec.Raw, shape: type[_Shape]) -> _Shape:
 
 
 def fields_of(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """The fields of a JSON object, in order, values word for word. Raises one of `UNREADABLE`."""
-    return _FIELDS.decode(data)
+    """The fields of a JSON object, in order, values word for word. Raises one of `UNREADABLE`.
+
+    Bytes that are not UTF-8 are U+FFFD, as for whoever reads an event stream: a name of such bytes hides no other.
+    """
+    try:
+        return _FIELDS.decode(data)
+    except UNREADABLE:
+        text = bytes(data).decode("utf-8", "replace").encode()
+        if text == data:
+            raise
+        return _FIELDS.decode(text)
 
 
 def elements_of(data: bytes | msgspec.Raw) -> list[msgspec.Raw]:
