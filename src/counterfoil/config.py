@@ -15,6 +15,7 @@ from counterfoil.dialects.dialect import MissingUsage
 __all__ = [
     "ClientGone",
     "Config",
+    "CorsConfig",
     "DeploymentConfig",
     "Estimates",
     "KeysConfig",
@@ -169,6 +170,13 @@ class KeysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys."""
 
 
+class CorsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which web pages may call from a browser. Only with `keys`."""
+
+    origins: Annotated[tuple[str, ...], msgspec.Meta(max_length=100)] = ()
+    """Their origins, written as `https://app.example`; `*`, with required keys, is every page. None: no page may."""
+
+
 class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where and how safely the books are kept."""
 
@@ -199,6 +207,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Public model names. A list of deployments is short for a route with defaults."""
     keys: KeysConfig | None = None
     """None: no keys; then loopback only, guarded against web pages (docs/design.md)."""
+    cors: CorsConfig = CorsConfig()
+    """Web pages."""
     ledger: LedgerConfig = LedgerConfig()
     """The books."""
     listen: ListenConfig = ListenConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from counterfoil.config import Config, KeysConfig, ListenConfig, StaticKey
 from counterfoil.core.error import CounterfoilError
 from counterfoil.server.access import ListenRefused, access_rules, check_listen, is_loopback
+from counterfoil.server.asgi import Message, Request
 from counterfoil.server.run import Service
 from counterfoil.server.setup import load_setup
 from counterfoil.testing import running
@@ -24,6 +26,15 @@ keys:
     - {name: bob, secret: bob-secret-22, stream_usage: always}
 """
 OPEN = "keys: {required: false}"
+
+
+async def _nobody(*_: object) -> Message:
+    raise AssertionError("who may call is asked before anything is read or sent")
+
+
+def request_of(headers: Mapping[bytes, bytes], **scope: object) -> Request:
+    """A request as far as access looks at it."""
+    return Request({"type": "http", **scope}, headers, _nobody, _nobody)  # type: ignore[arg-type]  # nobody sends
 
 
 def test_a_required_key_is_asked_for_and_names_its_entries(tmp_path: Path) -> None:
@@ -158,9 +169,9 @@ def test_what_is_not_loopback_is_recognised(host: str) -> None:
 def test_without_keys_a_caller_from_elsewhere_is_refused(peer: tuple[str, int] | None) -> None:
     access = access_rules(Config(), SecretStore())
     headers = {b"host": b"localhost"}
-    access.admit({"client": ("127.0.0.1", 1)}, headers, spends=False)
+    access.admit(request_of(headers, client=("127.0.0.1", 1)), spends=False)
     with pytest.raises(CounterfoilError) as refused:
-        access.admit({"client": peer}, headers, spends=False)
+        access.admit(request_of(headers, client=peer), spends=False)
     assert refused.value.failure.status == 403
 
 
@@ -168,5 +179,5 @@ def test_what_is_kept_of_a_key_is_not_its_secret() -> None:
     config = Config(keys=KeysConfig(True, (StaticKey("a", "KEY"),)))
     access = access_rules(config, SecretStore({"KEY": Secret("very-secret-value")}))
     assert "very-secret-value" not in repr(access)
-    caller = access.admit({}, {b"x-api-key": b"very-secret-value"}, spends=True)
+    caller = access.admit(request_of({b"x-api-key": b"very-secret-value"}), spends=True)
     assert caller.key == "a"

@@ -4,7 +4,8 @@ Rule 1: every key is compared, and each comparison takes the same time whatever 
 Rule 2: without keys a web page must not be able to spend the owner's secrets (DESIGN 4.4.5). A page can make a browser
 send requests here, so a request must come from loopback, name a loopback host (a page whose name was rebound to
 127.0.0.1 names its own), carry no origin but ours, and, to spend anything, be JSON, which a page may not send unasked.
-Rule 3: a key's name may be shown, its secret never; what is kept is a digest.
+Rule 3: a key's name may be shown, its secret never; what is kept is a digest. A key in a URL (`?key=`) is as good as
+one in a header where it is known, and as good as none where it is not: any page can send one, without asking first.
 """
 
 from __future__ import annotations
@@ -14,14 +15,27 @@ import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
+from urllib.parse import parse_qs
 
 import msgspec
 
 from counterfoil.config import Config, StreamUsage
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
+from counterfoil.server.asgi import Request
+from counterfoil.server.cors import NO_CORS, Cors, cors_rules
 from counterfoil.transport.secret import SecretStore
 
-__all__ = ["NOBODY", "Access", "Caller", "ListenRefused", "access_rules", "check_listen", "is_loopback"]
+__all__ = [
+    "CREDENTIAL_HEADERS",
+    "KEY_PARAMETER",
+    "NOBODY",
+    "Access",
+    "Caller",
+    "ListenRefused",
+    "access_rules",
+    "check_listen",
+    "is_loopback",
+]
 
 Mode = Literal["loopback", "open", "required"]
 
@@ -46,22 +60,25 @@ class Access(msgspec.Struct, frozen=True):
     mode: Mode
     keys: tuple[tuple[bytes, Caller], ...] = ()
     """SHA-256 of each secret, and whom it names."""
+    cors: Cors = NO_CORS
+    """Which web pages may call."""
 
-    def admit(self, scope: Mapping[str, object], headers: Mapping[bytes, bytes], *, spends: bool) -> Caller:
+    def admit(self, request: Request, *, spends: bool) -> Caller:
         """Who sent this. Raises CounterfoilError (401, 403, 415). `spends`: the request may cost money."""
-        offered = _offered(headers)
-        caller = self._known(offered)
+        headers = request.headers
+        shown, in_url = _shown(headers), _in_url(request.query)
+        caller = self._known((*shown, *in_url))
         match self.mode:
             case "required":
                 if caller is None:
-                    raise _refused(401, FailureKind.AUTHENTICATION, _NO_KEY if not offered else _WRONG_KEY)
+                    raise _refused(401, FailureKind.AUTHENTICATION, _WRONG_KEY if shown or in_url else _NO_KEY)
                 return caller
             case "open":
-                if not offered:
+                if not shown and caller is None and not self.cors.allows(headers.get(b"origin")):
                     _guard_origin(headers)
                 return caller or NOBODY
             case "loopback":
-                _guard_loopback(scope, headers)
+                _guard_loopback(request.scope, headers)
                 if spends:
                     _guard_json(headers)
                 return NOBODY
@@ -85,7 +102,7 @@ def access_rules(config: Config, secrets: SecretStore) -> Access:
         for key in config.keys.static
         if (secret := secrets.reveal(key.secret))
     )
-    return Access("required" if config.keys.required else "open", keys)
+    return Access("required" if config.keys.required else "open", keys, cors_rules(config))
 
 
 def check_listen(config: Config) -> None:
@@ -110,18 +127,31 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback or (mapped is not None and mapped.is_loopback)
 
 
-def _offered(headers: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
-    """The secrets a request shows; clients of some dialects use their own header."""
-    offered = []
+def _shown(headers: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
+    """The secrets that a request's headers show."""
     scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer" and secret.strip():
-        offered.append(secret.strip())
-    if headers.get(b"x-api-key"):
-        offered.append(headers[b"x-api-key"].strip())
-    return tuple(offered)
+    shown = [secret.strip()] if scheme.lower() == b"bearer" else []
+    shown += [headers[name].strip() for name in _KEY_HEADERS if name in headers]
+    return tuple(secret for secret in shown if secret)
 
 
-_NO_KEY: Final = "This gateway needs a key. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`."
+def _in_url(query: str) -> tuple[bytes, ...]:
+    """The secret that a request's URL shows (Gemini)."""
+    if KEY_PARAMETER not in query:
+        return ()
+    found = parse_qs(query, encoding="latin-1").get(KEY_PARAMETER, [])
+    return tuple(secret.strip().encode("latin-1", "replace") for secret in found[:1] if secret.strip())
+
+
+_KEY_HEADERS: Final = (b"x-api-key", b"api-key", b"x-goog-api-key")
+CREDENTIAL_HEADERS: Final = frozenset({b"authorization", *_KEY_HEADERS})
+"""Where clients put their key: Anthropic's, Azure's and Google's in headers of their own. None goes further."""
+KEY_PARAMETER: Final = "key"
+"""Where Gemini's clients may put it in the URL."""
+_NO_KEY: Final = (
+    "This gateway needs a key. Send it as `Authorization: Bearer KEY`, "
+    "or in `x-api-key`, `api-key` or `x-goog-api-key`."
+)
 _WRONG_KEY: Final = "This key is not known here. It must be one of the gateway's own keys, not a provider's."
 _HOW: Final = " To let others call, write `keys:` into the gateway's configuration."
 _LOOPBACK_NAMES: Final = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})

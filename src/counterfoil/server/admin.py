@@ -7,14 +7,13 @@ Rule 2: what changes the gateway is asked for from its own machine only.
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import msgspec
 
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
-from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.server.access import is_loopback
 from counterfoil.server.asgi import Request, respond
+from counterfoil.server.door import Found
 from counterfoil.server.gateway import Gateway
 from counterfoil.server.metrics import CONTENT_TYPE
 from counterfoil.server.state import ReloadRefused, State
@@ -24,12 +23,12 @@ __all__ = ["live", "ready", "reload", "show_metrics"]
 _log = logging.getLogger("counterfoil.server")
 
 
-async def live(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
+async def live(gateway: Gateway, state: State, request: Request, found: Found) -> None:
     """`GET /health/live`: the event loop turns. Another Counterfoil that finds its port taken reads it."""
-    await respond(request.send, 200, msgspec.json.encode({"status": "live", "service": "counterfoil"}))
+    await respond(request, 200, msgspec.json.encode({"status": "live", "service": "counterfoil"}))
 
 
-async def ready(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
+async def ready(gateway: Gateway, state: State, request: Request, found: Found) -> None:
     """`GET /health/ready`: 200 while requests should come here, else 503; JSON says why."""
     health = state.health()
     reasons = []
@@ -43,18 +42,18 @@ async def ready(gateway: Gateway, state: State, request: Request, dialect: Clien
         "books": "healthy" if health.ok else "red",
         "open_exchanges": gateway.driver.open_exchanges,
     }
-    await respond(request.send, 503 if reasons else 200, msgspec.json.encode(answer))
+    await respond(request, 503 if reasons else 200, msgspec.json.encode(answer))
 
 
-async def show_metrics(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
+async def show_metrics(gateway: Gateway, state: State, request: Request, found: Found) -> None:
     """`GET /metrics`: everything counted, for Prometheus. Models and costs are in it, so the keys' rule holds."""
-    state.access.admit(request.scope, request.headers, spends=False)
-    await respond(request.send, 200, gateway.metrics.text(), CONTENT_TYPE)
+    state.access.admit(request, spends=False)
+    await respond(request, 200, gateway.metrics.text(), CONTENT_TYPE)
 
 
-async def reload(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
+async def reload(gateway: Gateway, state: State, request: Request, found: Found) -> None:
     """`POST /admin/reload`: the new configuration, or 422, why not, and the old one kept."""
-    state.access.admit(request.scope, request.headers, spends=False)
+    state.access.admit(request, spends=False)
     client = request.scope.get("client")
     if not client or not is_loopback(client[0]):
         message = "The configuration is reloaded from the gateway's own machine only."
@@ -64,7 +63,7 @@ async def reload(gateway: Gateway, state: State, request: Request, dialect: Clie
     except ReloadRefused as error:
         _log.error("the new configuration was refused, the old one stays: %s", error)
         answer: dict[str, object] = {"reloaded": False, "errors": error.messages}
-        await respond(request.send, 422, msgspec.json.encode(answer))
+        await respond(request, 422, msgspec.json.encode(answer))
         return
     _log.info("the configuration was reloaded%s", "".join(f"; {note}" for note in notes))
-    await respond(request.send, 200, msgspec.json.encode({"reloaded": True, "needs_restart": notes}))
+    await respond(request, 200, msgspec.json.encode({"reloaded": True, "needs_restart": notes}))

@@ -1,64 +1,34 @@
-"""The gateway as an ASGI application: which path is answered by whom, and every error in its door's dialect.
+"""The gateway as an ASGI application: each request to its door, and every error in its door's dialect.
 
-Rule 1: paths are a table.
+Rule 1: paths are a table (`paths.py`).
 Rule 2: a request takes the state once, so that a reload never changes what an exchange runs by.
 Rule 3: whatever goes wrong is answered in a shape the client's library can read, and says whose fault it was.
+Rule 4: every answer names its request: `x-request-id`, the client's own where it sent one that can be repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
+import re
+from collections.abc import Mapping
 from typing import Any, Final
-
-import msgspec
 
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.dialects.dialect import ClientDialect
-from counterfoil.dialects.openai_chat import OPENAI_CHAT
-from counterfoil.server.admin import live, ready, reload, show_metrics
+from counterfoil.driver.drive import new_id
 from counterfoil.server.asgi import Gone, Receive, Request, Scope, Send, refuse_body, respond
-from counterfoil.server.doors import answer_call, list_models, log_defect, show_model
+from counterfoil.server.cors import Headers, preflight
+from counterfoil.server.door import Found
+from counterfoil.server.doors import log_defect
 from counterfoil.server.gateway import Gateway
-from counterfoil.server.pages import home
+from counterfoil.server.paths import DOORS, dialect_at, find, not_found
 from counterfoil.server.state import State
 
-__all__ = ["DOORS", "Application", "Door"]
+__all__ = ["DOORS", "Application"]
 
-Handler = Callable[[Gateway, State, Request, ClientDialect[Any]], Awaitable[None]]
-
-
-class Door(msgspec.Struct, frozen=True):
-    """One path: who answers which method, in which dialect."""
-
-    methods: Mapping[str, Handler]
-    dialect: ClientDialect[Any] = OPENAI_CHAT
-
-    @property
-    def allow(self) -> str:
-        """The value of an `Allow` header."""
-        return ", ".join(sorted({*self.methods, *(["HEAD"] if "GET" in self.methods else [])}))
-
-
-_CHAT: Final = Door({"POST": answer_call})
-_MODELS: Final = Door({"GET": list_models})
-_MODEL: Final = Door({"GET": show_model})
-
-DOORS: Final[Mapping[str, Door]] = MappingProxyType(
-    {
-        "/": Door({"GET": home}),
-        "/v1/chat/completions": _CHAT,
-        "/chat/completions": _CHAT,
-        "/v1/models": _MODELS,
-        "/models": _MODELS,
-        "/health/live": Door({"GET": live}),
-        "/health/ready": Door({"GET": ready}),
-        "/metrics": Door({"GET": show_metrics}),
-        "/admin/reload": Door({"POST": reload}),
-    }
-)
-_BELOW: Final = (("/v1/models/", _MODEL), ("/models/", _MODEL))
-"""Paths that go on with a name."""
+_REPEATED: Final = re.compile(rb"[!-~]{1,128}")
+"""A client's own request id that is repeated: printable ASCII without spaces."""
+_ID_HEADERS: Final = (b"x-request-id", b"request-id")
+"""Under which names a reply is named: OpenAI's clients read the first, Anthropic's the second."""
 
 
 class Application:
@@ -73,29 +43,44 @@ class Application:
             raise ValueError("only HTTP is spoken here")
         gateway = self._gateway
         state = gateway.state
-        request = Request(scope, dict(scope["headers"]), receive, send)
-        door = DOORS.get(scope["path"]) or _below(scope["path"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        id_ = new_id()
+        always = _always(headers, id_, state.access.cors.headers(headers.get(b"origin")))
+        request = Request(scope, headers, receive, send, id_, always)
+        found: Found | None = None
         try:
-            if door is None:
-                raise _not_found(request.path)
-            method = scope["method"]
-            handler = door.methods.get("GET" if method == "HEAD" else method)
-            if handler is None:
-                await self._refuse(request, door.dialect, _wrong_method(method, door.allow), {"allow": door.allow})
-                return
-            await handler(gateway, state, request, door.dialect)
+            found = find(request.path, request.query, headers)
+            await self._answer(state, request, found)
         except CounterfoilError as error:
-            await self._refuse(request, OPENAI_CHAT if door is None else door.dialect, error.failure)
+            await self._refuse(request, found, error.failure)
         except Gone:
-            self._gateway.metrics.answered(None, 499)
+            gateway.metrics.answered(None, 499)
         except Exception as error:  # noqa: BLE001 - a defect of ours still gets an answer, and its place is logged
             log_defect(error, None)
-            await self._refuse(request, OPENAI_CHAT if door is None else door.dialect, _DEFECT)
+            await self._refuse(request, found, _DEFECT)
+
+    async def _answer(self, state: State, request: Request, found: Found | None) -> None:
+        if found is None:
+            raise not_found(request.path)
+        method, door, cors = request.scope["method"], found.door, state.access.cors
+        handler = door.handler(method)
+        if handler is not None:
+            await handler(self._gateway, state, request, found)
+        elif method == "OPTIONS" and cors.on:
+            more = preflight(cors, request.headers, door.allow) or ((b"allow", door.allow.encode()),)
+            await request.send(
+                {"type": "http.response.start", "status": 204, "headers": [*more, *request.answered_with]}
+            )
+            await request.send({"type": "http.response.body", "body": b"", "more_body": False})
+            self._gateway.metrics.answered(None, 204)
+        else:
+            await self._refuse(request, found, _wrong_method(method, door.allow), {"allow": door.allow})
 
     async def _refuse(
-        self, request: Request, dialect: ClientDialect[Any], failure: Failure, headers: Mapping[str, str] | None = None
+        self, request: Request, found: Found | None, failure: Failure, headers: Mapping[str, str] | None = None
     ) -> None:
         self._gateway.metrics.answered(None, failure.status)
+        dialect: ClientDialect[Any] = dialect_at(request.path, request.headers) if found is None else found.dialect
         more = dict(headers or {})
         if failure.retry_after is not None:
             more["retry-after"] = f"{failure.retry_after:g}"
@@ -105,20 +90,14 @@ class Application:
         if failure.status == 413:
             await refuse_body(request, failure.status, body, more, self._gateway.patience.linger)
         else:
-            await respond(request.send, failure.status, body, headers=more)
+            await respond(request, failure.status, body, headers=more)
 
 
-def _below(path: str) -> Door | None:
-    for prefix, door in _BELOW:
-        if path.startswith(prefix) and len(path) > len(prefix):
-            return door
-    return None
-
-
-def _not_found(path: str) -> CounterfoilError:
-    shown = path if len(path) <= 100 else path[:99] + "…"
-    message = f"Nothing is served at {shown}. POST /v1/chat/completions takes chats, GET / says what there is."
-    return CounterfoilError(Failure(FailureKind.NOT_FOUND, message, Fault.CLIENT, 404, code="path_not_found"))
+def _always(headers: Mapping[bytes, bytes], id_: str, cors: Headers) -> Headers:
+    """What every answer to a request carries."""
+    own = headers.get(b"x-request-id", b"")
+    name = own if _REPEATED.fullmatch(own) else id_.encode()
+    return (*((header, name) for header in _ID_HEADERS), *cors)
 
 
 def _wrong_method(method: str, allow: str) -> Failure:

@@ -7,7 +7,7 @@ Rule 2: nothing is done per chunk but to hand it over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -47,10 +47,20 @@ class Request(msgspec.Struct, frozen=True):
     headers: Mapping[bytes, bytes]
     receive: Receive
     send: Send
+    id: str = ""
+    """Ours, time-ordered: an exchange that comes of it has the same."""
+    answered_with: Sequence[tuple[bytes, bytes]] = ()
+    """Headers of every answer to it, whatever the answer is."""
 
     @property
     def path(self) -> str:
         return str(self.scope["path"])
+
+    @property
+    def query(self) -> str:
+        """As it came, without the question mark. It may hold a key: never shown, never logged."""
+        query: bytes = self.scope.get("query_string", b"")
+        return query.decode("latin-1")
 
     def header(self, name: bytes) -> str:
         """A header as text, empty where absent."""
@@ -60,10 +70,11 @@ class Request(msgspec.Struct, frozen=True):
 class AsgiClient:
     """Where a reply goes (`driver.drive.Client`). The head waits for the first bytes: a short reply gets a length."""
 
-    __slots__ = ("_head", "_send", "complete", "status")
+    __slots__ = ("_head", "_more", "_send", "complete", "status")
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, request: Request) -> None:
+        self._send = request.send
+        self._more = request.answered_with
         self._head: list[tuple[bytes, bytes]] | None = None
         self.status = 0
         self.complete = False
@@ -73,6 +84,7 @@ class AsgiClient:
         """Keep the head for the first bytes."""
         self.status = status
         self._head = [(name.encode(), _value(value)) for name, value in headers.items()]
+        self._head += self._more
 
     async def send(self, data: bytes, *, last: bool) -> None:
         """Hand bytes over; waits while the client is slow."""
@@ -87,7 +99,7 @@ class AsgiClient:
 
 
 async def respond(
-    send: Send,
+    request: Request,
     status: int,
     body: bytes,
     content_type: str = "application/json",
@@ -98,9 +110,10 @@ async def respond(
         (b"content-type", content_type.encode("latin-1")),
         (b"content-length", b"%d" % len(body)),
         *((name.encode("latin-1"), _value(value)) for name, value in (headers or {}).items()),
+        *request.answered_with,
     ]
-    await send({"type": "http.response.start", "status": status, "headers": head})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await request.send({"type": "http.response.start", "status": status, "headers": head})
+    await request.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -136,6 +149,7 @@ async def refuse_body(request: Request, status: int, body: bytes, headers: Mappi
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
         *((name.encode("latin-1"), _value(value)) for name, value in headers.items()),
+        *request.answered_with,
     ]
     await request.send({"type": "http.response.start", "status": status, "headers": head})
     await request.send({"type": "http.response.body", "body": body, "more_body": True})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from counterfoil.driver.drive import Driver
 from counterfoil.driver.listing import Catalogue
@@ -14,8 +15,12 @@ from counterfoil.ledger.entry import Exit
 from counterfoil.server.limits import Patience
 from counterfoil.server.metrics import Metrics
 from counterfoil.server.state import ReloadRefused, State
+from counterfoil.stores.receipt import Receipt
 
 __all__ = ["Gateway", "Loader"]
+
+READERS: Final = 2
+"""How many receipts are read at once."""
 
 Loader = Callable[[State], tuple[State, tuple[str, ...]]]
 """The state that is served by -> the one to serve by, and what needs a restart. Runs in a thread. Raises
@@ -34,6 +39,7 @@ class Gateway:
         patience: Patience | None = None,
         loader: Loader | None = None,
         catalogue: Catalogue | None = None,
+        receipts: Callable[[str], Receipt | None] | None = None,
     ) -> None:
         self.state = state
         self.driver = driver
@@ -42,6 +48,9 @@ class Gateway:
         self.draining = False
         self.catalogue = catalogue
         """None: no provider is asked for its models."""
+        self.receipts = receipts
+        """An exchange -> what the books have of it. Runs in a thread. Raises LedgerUnusable, sqlite3.Error, OSError."""
+        self.reading = asyncio.Semaphore(READERS)
         self._loader = loader
         self._reloading = asyncio.Lock()
 

@@ -1,6 +1,6 @@
 """What uvicorn leaves unbounded in HTTP itself: the size of a head, the time it may take, how many connections.
 
-Rule 1: an answer given here has the shape of every other error, though no request was read.
+Rule 1: an answer given here has the shape of every other error at its path, though no request was read.
 Rule 2: nothing here runs per chunk of a reply.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from typing import Any, Final, Literal
+from urllib.parse import unquote
 
 import httptools
 from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
@@ -18,8 +19,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.server.limits import Patience
+from counterfoil.server.paths import dialect_at
 
 __all__ = ["Protocol", "protocol_class"]
 
@@ -47,6 +50,7 @@ class Protocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.url, self.headers = b"", []
         self._limit = type(self).head_limit()
         self._head = 0
         """Bytes of the head being read, as far as they were parsed."""
@@ -193,7 +197,7 @@ class Protocol(HttpToolsProtocol):
         if not self._answerable():
             self.cycle.keep_alive = False  # the answer that is on its way is the last
             return
-        body = OPENAI_CHAT.write_failure(failure)
+        body = self._dialect().write_failure(failure)
         head = [STATUS_LINE[failure.status]]
         head += [b"%s: %s\r\n" % pair for pair in self.server_state.default_headers]
         head.append(b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body))
@@ -205,6 +209,12 @@ class Protocol(HttpToolsProtocol):
             self._timer = self.loop.call_later(self.patience.linger, self.transport.close)
         else:
             self.transport.close()
+
+    def _dialect(self) -> ClientDialect[Any]:
+        """Of the path, as far as it was read."""
+        if self._awaited == "nothing":
+            return OPENAI_CHAT
+        return dialect_at(unquote(self.url.partition(b"?")[0].decode("latin-1")), dict(self.headers))
 
     def _hang_up(self) -> None:
         self._disconnect()

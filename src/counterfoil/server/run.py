@@ -43,6 +43,7 @@ from counterfoil.server.state import ReloadRefused, State
 from counterfoil.stores.books import LedgerBooks, open_books
 from counterfoil.stores.health import HEALTHY
 from counterfoil.stores.journal import Fsync, JournalSettings
+from counterfoil.stores.receipt import receipt_of
 from counterfoil.transport.credential import Credentials
 from counterfoil.transport.http import AiohttpTransport
 from counterfoil.transport.transport import Unreachable
@@ -147,6 +148,7 @@ class Service:
             patience=self._patience,
             loader=self._reload,
             catalogue=catalogue,
+            receipts=lambda exchange: receipt_of(self._ledger, exchange, self._prices),
         )
         server = self._server = _Server(gateway, self._patience)
         # Signals are ours until the books are shut: one more must not end the process before.

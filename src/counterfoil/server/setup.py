@@ -23,6 +23,7 @@ from counterfoil.ledger.price_sheet import SheetError
 from counterfoil.ledger.price_table import PriceTable
 from counterfoil.local import LocalError, installed
 from counterfoil.providers.provider import EMBEDDED
+from counterfoil.server.cors import cors_rules
 from counterfoil.stores.price_files import load_prices
 from counterfoil.transport.secret import SecretStore
 
@@ -57,6 +58,7 @@ def load_setup(
     environ = os.environ if environ is None else environ
     loaded = load(path, environ) if path is not None else Loaded(Config(), SecretStore())
     config = override(loaded.config)
+    cors_rules(config)
     found = NOTHING_FOUND
     if discovery_wanted(config):
         found = asyncio.run(discover(load_table(), environ, embedded_model=_embedded_model))

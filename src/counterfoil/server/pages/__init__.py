@@ -8,12 +8,12 @@ from __future__ import annotations
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.server.asgi import Request, respond
+from counterfoil.server.door import Found
 from counterfoil.server.gateway import Gateway
 from counterfoil.server.state import State
 
@@ -37,11 +37,11 @@ _NO_MODELS: Final = (
 )
 
 
-async def home(gateway: Gateway, state: State, request: Request, dialect: ClientDialect[Any]) -> None:
+async def home(gateway: Gateway, state: State, request: Request, found: Found) -> None:
     """`GET /`: the page, or the same as JSON for whoever asks for JSON."""
     keys_needed = state.access.mode == "required"
     if not keys_needed:
-        state.access.admit(request.scope, request.headers, spends=False)
+        state.access.admit(request, spends=False)
     names = () if keys_needed else tuple(public.name for public in state.names.names())
     base_url = f"http://{_host(request)}/v1"
     if _wants_json(request.header(b"accept")):
@@ -52,7 +52,7 @@ async def home(gateway: Gateway, state: State, request: Request, dialect: Client
             "keys": state.access.mode,
             "links": {"models": "/v1/models", "metrics": "/metrics", "live": "/health/live", "ready": "/health/ready"},
         }
-        await respond(request.send, 200, msgspec.json.encode(facts), headers=_HEADERS)
+        await respond(request, 200, msgspec.json.encode(facts), headers=_HEADERS)
         return
     page = _PAGE.substitute(
         base_url=escape(base_url),
@@ -61,7 +61,7 @@ async def home(gateway: Gateway, state: State, request: Request, dialect: Client
         models=_list(names, keys_needed=keys_needed),
         ready=_ready(gateway, state),
     )
-    await respond(request.send, 200, page.encode(), "text/html; charset=utf-8", _HEADERS)
+    await respond(request, 200, page.encode(), "text/html; charset=utf-8", _HEADERS)
 
 
 def _host(request: Request) -> str:
