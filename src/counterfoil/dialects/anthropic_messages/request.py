@@ -2,8 +2,8 @@
 
 Rule 1: strict. A wrong type is the client's error and names the field; no value of the request is quoted.
 Rule 2: nothing is lost on the way. What the canonical words lack is an `Opaque` part, an opaque tool, or in `rest` by
-its name ("thinking.display" for a field inside another). The one exception is `citations` of earlier replies: they are
-notes on what was said, not part of it.
+its name ("thinking.display" for a field inside another), or named in `hints` where it asks nothing of the reply. The
+one exception is `citations` of earlier replies: they are notes on what was said, not part of it.
 Rule 3: to the same dialect only `model` changes, and what the provider wants otherwise by its quirks.
 
 https://platform.claude.com/docs/en/api/messages/create
@@ -144,6 +144,7 @@ def read_request(body: bytes, *, counted: bool = False) -> ChatRequest:
     rest |= _inner(fields, "thinking", _Thinking) | _inner(fields, "output_config", _OutputConfig)
     rest |= _inner(fields, "metadata", _Metadata)
     tools, extra = _tools(fields)
+    rest |= extra
     form = config.format or older
     return ChatRequest(
         model=_required(fields, "model", str),
@@ -162,7 +163,8 @@ def read_request(body: bytes, *, counted: bool = False) -> ChatRequest:
         service_tier=_value(fields, "service_tier", str),
         stream=_value(fields, "stream", bool) or False,
         stream_usage=True,
-        rest=rest | extra,
+        rest={name: raw for name, raw in rest.items() if name not in _HINTS},
+        hints=tuple(name for name in rest if name in _HINTS),
     )
 
 
@@ -187,6 +189,9 @@ _READ: Final = frozenset(
     }
 )
 """Top-level fields that have canonical words."""
+_HINTS: Final = frozenset({"tools.eager_input_streaming"})
+"""What asks nothing of the reply. Arguments told as they are made come the sooner, and say the same
+(https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming); AI SDK always asks for it."""
 
 
 def _request_fields(body: bytes) -> dict[str, msgspec.Raw]:
