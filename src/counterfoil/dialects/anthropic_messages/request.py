@@ -191,7 +191,8 @@ _READ: Final = frozenset(
 """Top-level fields that have canonical words."""
 _HINTS: Final = frozenset({"tools.eager_input_streaming"})
 """What asks nothing of the reply. Arguments told as they are made come the sooner, and say the same
-(https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming); AI SDK always asks for it."""
+(https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming); AI SDK
+always asks for it."""
 
 
 def _request_fields(body: bytes) -> dict[str, msgspec.Raw]:
