@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from counterfoil.config import Limits
-from counterfoil.core.event import Event, ToolArgumentsDelta
+from counterfoil.core.event import Event, TextDelta, ToolArgumentsDelta
 from counterfoil.dialects.dialect import Dialect, FinalUsage, Quirks, Relay, ReplyFacts
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.dialects.openai_chat.relay import ChatRelay
@@ -78,23 +78,45 @@ def test_a_time_that_no_integer_holds_is_ours_instead() -> None:
     assert msgspec.json.decode(out.removeprefix(b"data: "))["created"] == FACTS.created
 
 
-def written_for_gemini(stream: bytes, dialect: Dialect[Any], *, streamed: bool) -> ReadReply:
-    """What a Gemini client that asked for events reads of a reply."""
-    gemini = CLIENT_DIALECTS["gemini"]
+def read_by(name: str, stream: bytes, dialect: Dialect[Any] = OPENAI_CHAT, *, streamed: bool = False) -> ReadReply:
+    """What a client of the dialect `name` that asked for events reads of a reply."""
+    client = CLIENT_DIALECTS[name]
     meter, facts = Meter("attempt", 3), ReplyFacts("ours", 1_700_000_000, "house-model", True, True)
     reply = Reply(dialect, meter, streamed=streamed, choices=1, quirks=Quirks(), limits=Limits())
-    same = dialect is gemini and streamed
-    writer: Relay = gemini.relay(facts, Quirks()) if same else Crossing(gemini.encoder(facts))
+    same = dialect is client and streamed
+    writer: Relay = client.relay(facts, Quirks()) if same else Crossing(client.encoder(facts))
     out = b"".join(writer.carry(frame, events) for frame, events in [*reply.feed(stream), *reply.close()])
     assert meter.failure is None
-    return read_reply([out + writer.close(FINAL)], gemini, streamed=True)
+    return read_reply([out + writer.close(FINAL)], client, streamed=True)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("client", ["openai_chat", "openai_responses", "anthropic_messages", "gemini"])
+def test_what_is_carried_on_several_lines_breaks_no_frame(client: str, end: str) -> None:
+    note = {"type": "url_citation", "url_citation": {"url": "https://tides.example/", "title": "Tides"}}
+    tokens = {"content": [{"token": "Noon", "logprob": -0.1, "top_logprobs": []}]}
+    message = {"role": "assistant", "content": "Noon", "annotations": [note]}
+    choice = {"index": 0, "message": message, "logprobs": tokens, "finish_reason": "stop"}
+    body = msgspec.json.format(msgspec.json.encode({"id": "c", "choices": [choice]}), indent=2)
+    read = read_by(client, body.replace(b"\n", end.encode()))
+    assert read.exit is Exit.COMPLETED
+    assert "".join(event.text for event in read.events if isinstance(event, TextDelta)) == "Noon"
+
+
+@pytest.mark.parametrize("others", ['{"e":null}', "5", '["e"]'])
+def test_log_probabilities_of_no_known_shape_stop_no_reply(others: str) -> None:
+    tokens = b'{"content":[{"token":"Noon","top_logprobs":' + others.encode() + b"}]}"
+    delta = b'data: {"choices":[{"index":0,"delta":{"content":"Noon"},"logprobs":' + tokens + b"}]}\n\n"
+    for client in CLIENT_DIALECTS.values():
+        if client.operation is OPENAI_CHAT.operation:
+            assert read_by(client.name, delta + FINISH + DONE, streamed=True).exit is Exit.COMPLETED
 
 
 def test_arguments_on_several_lines_do_not_break_a_frame_of_a_gemini_client() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "tide", "arguments": '{\n  "port": "north"\n}'}}
     choice = {"index": 0, "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": "tool_calls"}
     body = msgspec.json.encode({"id": "c", "object": "chat.completion", "choices": [choice]})
-    read = written_for_gemini(body, OPENAI_CHAT, streamed=False)
+    read = read_by("gemini", body)
     assert read.exit is Exit.COMPLETED
     (arguments,) = [event.arguments for event in read.events if isinstance(event, ToolArgumentsDelta)]
     assert msgspec.json.decode(arguments) == {"port": "north"}
@@ -102,9 +124,8 @@ def test_arguments_on_several_lines_do_not_break_a_frame_of_a_gemini_client() ->
 
 def test_a_name_that_is_not_utf_8_hides_no_finish_from_a_gemini_client() -> None:
     candidate = b'{"content":{"parts":[{"text":"Noon."}]},"finishReason":"STOP"}'
-    read = written_for_gemini(
-        b'data: {"candidates":[' + candidate + b'],"\xe5":1}\r\n\r\n', CLIENT_DIALECTS["gemini"], streamed=True
-    )
+    stream = b'data: {"candidates":[' + candidate + b'],"\xe5":1}\r\n\r\n'
+    read = read_by("gemini", stream, CLIENT_DIALECTS["gemini"], streamed=True)
     assert read.exit is Exit.COMPLETED
 
 

@@ -16,12 +16,20 @@ from typing import Final
 
 from counterfoil.framing.frame import Frame, FrameTooLarge
 
-__all__ = ["SseFraming"]
+__all__ = ["SseFraming", "on_one_line"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK_LINES: Final = re.compile(rb"[\r\n]*+")
 # Possessive, so that the one line end CR LF is never taken for two.
 _BLOCK_END: Final = re.compile(rb"(?:\n|\r\n?+)(?:\n|\r\n?+)")
+
+
+def on_one_line(text: bytes) -> bytes:
+    """JSON as the one line of an event. What is carried word for word may break lines, where JSON has white space:
+    its own texts hold no line break."""
+    if b"\n" in text or b"\r" in text:
+        return text.replace(b"\n", b" ").replace(b"\r", b" ")
+    return text
 
 
 class SseFraming:

@@ -42,6 +42,7 @@ from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, f
 from counterfoil.dialects.anthropic_messages.usage import ESTIMATED, usage_fields
 from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
 from counterfoil.dialects.proof import seal
+from counterfoil.framing.sse import on_one_line
 
 __all__ = ["MessagesEncoder", "frame_bytes", "head_usage"]
 
@@ -58,7 +59,7 @@ _STOP_REASONS: Final[Mapping[FinishReason, str]] = {
 
 def frame_bytes(event: str, value: object) -> bytes:
     """One SSE frame of this wire: clients dispatch on the event name."""
-    return b"event: " + event.encode() + b"\ndata: " + encode(value) + b"\n\n"
+    return b"event: " + event.encode() + b"\ndata: " + on_one_line(encode(value)) + b"\n\n"
 
 
 def head_usage(facts: ReplyFacts) -> dict[str, object]:

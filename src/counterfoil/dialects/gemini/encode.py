@@ -43,6 +43,7 @@ from counterfoil.dialects.gemini.proof import seal, seal_redacted
 from counterfoil.dialects.gemini.reply import FINISHES, ORIGIN
 from counterfoil.dialects.gemini.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.gemini.usage import write_usage
+from counterfoil.framing.sse import on_one_line
 
 __all__ = ["GeminiEncoder", "Writing"]
 
@@ -72,9 +73,7 @@ class Writing:
     def frame(self, data: bytes) -> bytes:
         """One frame. What is carried word for word (arguments, details of usage) may break a line; no event may."""
         if not self._array:
-            if b"\n" in data or b"\r" in data:
-                data = data.replace(b"\n", b" ").replace(b"\r", b" ")  # in JSON both are white space only
-            return b"data: " + data + b"\r\n\r\n"
+            return b"data: " + on_one_line(data) + b"\r\n\r\n"
         before = b",\r\n" if self._begun else b"["
         self._begun = True
         return before + data

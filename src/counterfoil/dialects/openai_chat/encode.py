@@ -40,6 +40,7 @@ from counterfoil.dialects.openai_chat.body import ChoiceBody, write_body
 from counterfoil.dialects.openai_chat.failure import write_failure
 from counterfoil.dialects.openai_chat.usage import write_usage
 from counterfoil.dialects.proof import format_of
+from counterfoil.framing.sse import on_one_line
 
 __all__ = ["CARRIED", "ChatEncoder"]
 
@@ -229,14 +230,14 @@ class ChatEncoder:
             self._opening(),
             event.choice,
             role,
-            bytes(event.raw),
+            on_one_line(bytes(event.raw)),
             self._tail,
         )
 
     def _opaque(self, event: OpaqueGiven) -> bytes:
         if event.kind not in CARRIED:
             return b""
-        raw = b'"%b":%b' % (event.kind.encode(), bytes(event.raw))
+        raw = b'"%b":%b' % (event.kind.encode(), on_one_line(bytes(event.raw)))
         return self._delta(event.choice, raw, {"opaque": (event.kind, event.raw)})
 
     def _finish(self, event: ChoiceFinished) -> bytes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypedDict, assert_never
 
 import msgspec
 
@@ -46,6 +46,7 @@ from counterfoil.dialects.openai_responses.output import Call, Item, Said, Spoke
 from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.openai_responses.thought import to_client
 from counterfoil.dialects.openai_responses.usage import write_usage
+from counterfoil.framing.sse import on_one_line
 
 __all__ = ["OUTPUT_ITEMS", "ResponsesEncoder", "frame_bytes"]
 
@@ -80,12 +81,23 @@ OUTPUT_ITEMS: Final = frozenset(
 _ANNOTATIONS: Final = "annotations"
 """Citations of a chat server's, which lie one level deeper there."""
 _NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9_-]")
-_ENTRIES: Final = msgspec.json.Decoder(dict[str, list[dict[str, Any]] | None])
+
+
+class _Entry(TypedDict, total=False):
+    """What is looked at of one token's log probability."""
+
+    token: Any
+    logprob: Any
+    bytes: Any
+    top_logprobs: list[dict[str, Any]] | None
+
+
+_ENTRIES: Final = msgspec.json.Decoder(dict[str, list[_Entry] | None])
 
 
 def frame_bytes(kind: str, value: object) -> bytes:
     """One SSE frame of this wire."""
-    return b"event: " + kind.encode() + b"\ndata: " + encode(value) + b"\n\n"
+    return b"event: " + kind.encode() + b"\ndata: " + on_one_line(encode(value)) + b"\n\n"
 
 
 class ResponsesEncoder:
@@ -313,7 +325,8 @@ class ResponsesEncoder:
 def _entries(logprobs: LogprobsGiven | None) -> list[dict[str, Any]]:
     """The tokens of log probabilities in chat's shape; none of any other shape."""
     try:
-        return (_ENTRIES.decode(logprobs.raw).get("content") or []) if logprobs is not None else []
+        found = _ENTRIES.decode(logprobs.raw).get("content") if logprobs is not None else None
+        return [{**entry} for entry in found or ()]
     except UNREADABLE:
         return []
 
