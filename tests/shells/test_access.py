@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,6 +52,44 @@ def test_a_required_key_is_asked_for_and_names_its_entries(tmp_path: Path) -> No
         assert served.post(CHAT, x_api_key="bob-secret-22").status == 200
         assert served.post(CHAT, authorization="bearer  alice-secret-1 ").status == 200
         assert [entry.opening.key for entry in served.entries()] == ["alice", "bob", "alice"]
+
+
+@pytest.mark.parametrize("header", ["x-api-key", "api-key", "x-goog-api-key", "X-Goog-Api-Key"])
+def test_a_key_is_known_wherever_a_client_puts_it(tmp_path: Path, header: str) -> None:
+    with running() as provider, gateway(tmp_path, {"m": provider.base_url}, KEYS % "true") as served:
+        json_body = {"content-type": "application/json"}
+        for offered, status in (("alice-secret-1", 200), ("alice-secret-2", 401)):
+            answer = served.call(
+                "POST", "/v1/chat/completions", json.dumps(CHAT).encode(), json_body | {header: offered}
+            )
+            assert answer.status == status
+        assert served.entry().opening.key == "alice"
+        assert "alice-secret-1" not in str(provider.served[0].request.headers)
+
+
+def test_a_key_is_known_in_a_url_too(tmp_path: Path) -> None:
+    with running() as provider, gateway(tmp_path, {"m": provider.base_url}, KEYS % "true") as served:
+        path = "/v1/chat/completions"
+        assert served.post(CHAT, f"{path}?key=alice-secret-1").status == 200
+        assert served.post(CHAT, f"{path}?alt=sse&key=bob%2Dsecret-22&key=wrong").status == 200
+        for query in ("key=wrong", "key=", "monkey=alice-secret-1", "key=wrong&key=alice-secret-1", "key=%FF"):
+            assert served.post(CHAT, f"{path}?{query}").status == 401
+        assert [entry.opening.key for entry in served.entries()] == ["alice", "bob"]
+        assert "secret" not in provider.served[0].request.path
+
+
+def test_a_known_key_counts_whatever_else_is_shown(tmp_path: Path) -> None:
+    with gateway(tmp_path, {"m": "http://127.0.0.1:9/v1"}, KEYS % "true") as served:
+        mixed = {"authorization": "Bearer from-elsewhere", "x_api_key": "alice-secret-1"}
+        assert served.get("/v1/models", **mixed).status == 200
+
+
+def test_where_anyone_may_call_an_unknown_key_in_a_url_opens_nothing_to_a_page(tmp_path: Path) -> None:
+    with running() as provider, gateway(tmp_path, {"m": provider.base_url}, KEYS % "false") as served:
+        page = {"origin": "https://evil.example", "content_type": "text/plain"}
+        assert served.post(CHAT, "/v1/chat/completions?key=anything", **page).status == 403
+        assert provider.served == []
+        assert served.post(CHAT, "/v1/chat/completions?key=alice-secret-1", **page).status == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/m", "/metrics"])

@@ -247,6 +247,21 @@ def test_an_endless_path_is_not_repeated() -> None:
     assert len(not_found("/" + "a" * 5000).failure.message) < 300
 
 
+@pytest.mark.parametrize(
+    ("path", "dialect"),
+    [
+        ("/v1/messages", "anthropic_messages"),
+        ("/v1beta/models/m:generateContent?key=x", "gemini"),
+        ("/v1/responses", "openai_responses"),
+        ("/v2/rerank", "cohere.rerank"),
+    ],
+)
+def test_headers_too_large_are_refused_in_the_paths_dialect(served: RunningGateway, path: str, dialect: str) -> None:
+    answer = served.call("GET", path, None, {"x-much": "a" * 70_000})
+    assert answer.status == 431
+    assert "limits.headers" in REFUSALS[dialect](answer)
+
+
 # ---- what a path says
 
 
