@@ -127,7 +127,18 @@ def test_each_shape_of_a_list_is_read(shape: Shape, body: object, names: tuple[s
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"[]", b"5", b'{"data":5}', b'{"data":[{}]}', b'{"models":[]}', b"\xff"]
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"5",
+        b'{"data":5}',
+        b'{"data":[{}]}',
+        b'{"models":[]}',
+        b"\xff",
+        b'{"data":[],"x":%b%b}' % (b"[" * 9999, b"]" * 9999),
+    ],
 )
 def test_what_is_no_list_is_an_error_and_never_an_empty_list(body: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
@@ -268,6 +279,37 @@ def test_a_list_that_does_not_come_says_why_and_quotes_nothing(case: str, caplog
     assert "haven lists 1 models" in caplog.messages
     assert SECRET not in caplog.text + repr(lists)
     assert all(body.over for body in said.bodies), "a connection was neither given back nor dropped"
+
+
+def test_one_list_that_cannot_be_read_for_a_reason_of_ours_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> Body:
+        raise RuntimeError("sk-quoted")
+
+    said = Said(harbour=broken, quay=lambda: Body(ids("tide-1")))
+
+    async def run() -> None:
+        kept = catalogue(said, "harbour", "quay", changed=log_change)
+        await kept.refresh()
+        assert [one.state for one in kept.lists()] == ["failed", "listed"]
+
+    asyncio.run(run())
+    assert "sk-quoted" not in caplog.text
+    assert "RuntimeError" in caplog.text
+
+
+def test_a_reload_asks_those_again_that_failed_before_and_no_others() -> None:
+    said = Said(harbour=lambda: Body(b"", 401), quay=lambda: Body(ids("tide-1")))
+
+    async def run() -> None:
+        kept = catalogue(said, "harbour", "quay")
+        await kept.refresh()
+        said.answers["harbour"] = lambda: Body(ids("tide-2"))
+        kept.follow([way("harbour"), way("quay")])  # the secret of the same name is another one now
+        await kept.refresh()
+        assert [one.models for one in kept.lists()] == [("tide-2",), ("tide-1",)]
+        assert len(said.asked) == 3
+
+    asyncio.run(run())
 
 
 def test_a_list_that_came_once_outlives_a_failure_and_is_asked_for_sooner(caplog: pytest.LogCaptureFixture) -> None:

@@ -112,7 +112,11 @@ class Catalogue:
         kept = {}
         for one in asked:
             known = self._kept.get(one.provider)
-            kept[one.provider] = known if known is not None and known.asked == one else _Kept(one)
+            if known is None or known.asked != one:
+                known = _Kept(one)
+            elif known.failures:  # what was wrong may be what was changed: its secret has the same name as before
+                known.due, known.failures = 0.0, 0
+            kept[one.provider] = known
         self._kept = kept
         self._wake.set()
 
@@ -142,7 +146,10 @@ class Catalogue:
             before = kept.listed
             try:
                 names = await ask(self._transport, kept.asked, self._reveal)
-            except ListingFailed as error:
+            except Exception as error:  # noqa: BLE001 - one list must not end the others; it holds nothing of the answer
+                if not isinstance(error, ListingFailed):
+                    _log.error("the list of %s could not be read (%s)", before.provider, type(error).__name__)
+                    error = ListingFailed("a defect of ours")
                 kept.listed = msgspec.structs.replace(before, state="failed", problem=str(error))
                 wait = AGAIN[min(kept.failures, len(AGAIN) - 1)]
                 kept.failures += 1

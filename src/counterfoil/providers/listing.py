@@ -82,6 +82,9 @@ READERS: Final[Mapping[Shape, Callable[[bytes], Iterable[str]]]] = MappingProxyT
 
 def read_names(shape: Shape, body: bytes) -> Names:
     """The names in a provider's answer. Raises ValueError (which msgspec's errors are) for what is no such list."""
-    named = dict.fromkeys(READERS[shape](body))
+    try:
+        named = dict.fromkeys(READERS[shape](body))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     usable = tuple(name for name in named if 0 < len(name) <= NAME_LIMIT and name.isprintable())
     return Names(usable[:MODELS_LIMIT], max(len(usable) - MODELS_LIMIT, 0))
