@@ -123,3 +123,12 @@ def test_every_kind_has_a_word_that_is_read_back_as_one(kind: FailureKind) -> No
     assert found.message == "It failed."
     assert found.type is not None
     assert json.loads(write_failure(found))["error"]["status"] == found.type
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [(500, "INTERNAL"), (502, "INTERNAL"), (503, "UNAVAILABLE"), (504, "DEADLINE_EXCEEDED")]
+)
+def test_a_providers_error_is_told_with_the_word_of_its_status(status: int, word: str) -> None:
+    """Another dialect's 503 (Anthropic's `api_error`) is UNAVAILABLE to Google's clients, which then try again."""
+    failure = Failure(FailureKind.PROVIDER_ERROR, "It failed.", Fault.PROVIDER, status, type="api_error")
+    assert json.loads(write_failure(failure))["error"]["status"] == word

@@ -105,6 +105,14 @@ _WRITTEN: Final[Mapping[FailureKind, str]] = {
     FailureKind.UNAVAILABLE: "UNAVAILABLE",
     FailureKind.INTERNAL: "INTERNAL",
 }
+_PROVIDER_ERRORS: Final[Mapping[int, str]] = {
+    409: "ABORTED",
+    499: "CANCELLED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+"""A provider's error of no narrower kind, told under a status that has a word of its own. Google's clients read the
+word, and try again where it is UNAVAILABLE."""
 _RETRY: Final = "type.googleapis.com/google.rpc.RetryInfo"
 _SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
@@ -139,6 +147,8 @@ def write_failure(failure: Failure) -> bytes:
     """`{"error": {"code", "message", "status"}}`, with a RetryInfo where there is a delay to tell."""
     own = _STATUSES.get(failure.type or "")
     word = failure.type if own is not None and own.kind is failure.kind else _WRITTEN[failure.kind]
+    if own is None and failure.kind is FailureKind.PROVIDER_ERROR:
+        word = _PROVIDER_ERRORS.get(failure.status, word)
     error: dict[str, object] = {"code": failure.status, "message": failure.message, "status": word}
     if failure.retry_after is not None:
         error["details"] = [{"@type": _RETRY, "retryDelay": f"{failure.retry_after:g}s"}]
