@@ -25,6 +25,7 @@ from counterfoil.cli.command import COMMANDS
 from counterfoil.config import (
     ClientGone,
     Config,
+    CorsConfig,
     DeploymentConfig,
     KeysConfig,
     LedgerConfig,
@@ -57,6 +58,7 @@ _GROUPS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
     ("models.NAME[]", DeploymentConfig),
     ("keys", KeysConfig),
     ("keys.static[]", StaticKey),
+    ("cors", CorsConfig),
     ("ledger", LedgerConfig),
     ("listen", ListenConfig),
     ("limits", Limits),

@@ -11,6 +11,7 @@ import pytest
 
 from counterfoil.dialects.registry import CLIENT_DIALECTS
 from counterfoil.ledger.entry import Entry, Exit
+from counterfoil.server.pages import _DOORS as _PAGE_DOORS
 from counterfoil.server.paths import DOORS, dialect_at, find, not_found
 from counterfoil.testing import Playback, error_player, running
 from tests.shells.doors import CALLS, COUNTED, MODELS, REFUSALS, TEXT, USED, Way, play
@@ -348,6 +349,16 @@ def test_a_head_is_a_get_without_its_body(served: RunningGateway, path: str) -> 
 
 def test_the_page_is_there_for_who_has_no_key_yet(locked: RunningGateway) -> None:
     assert locked.call("HEAD", "/", None, {"user-agent": "claude-cli"}).status == 200
+
+
+def test_the_page_names_doors_that_are_there(served: RunningGateway) -> None:
+    page, facts = served.get("/").body.decode(), served.get("/", accept="application/json").json
+    for whose, base, paths in _PAGE_DOORS:
+        assert facts["base_urls"][whose.lower()] == served.origin + base
+        assert f"<code>{served.origin}{base}</code>" in page
+        for path in paths:
+            assert path in page
+            assert find(base + path) is not None
 
 
 NAMES = [

@@ -37,25 +37,42 @@ _NO_MODELS: Final = (
 )
 
 
+_GEMINI: Final = ("generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents")
+_DOORS: Final = (
+    ("OpenAI", "/v1", ("/chat/completions", "/responses", "/completions", "/embeddings", "/models")),
+    ("Anthropic", "", ("/v1/messages", "/v1/messages/count_tokens")),
+    ("Gemini", "", tuple(f"/v1beta/models/MODEL:{method}" for method in _GEMINI)),
+    ("Azure", "", ("/openai/deployments/MODEL/chat/completions", "/openai/deployments/MODEL/embeddings")),
+    ("Cohere", "", ("/v2/rerank",)),
+)
+"""Whose clients can be pointed here, what they take for a base URL beyond the origin, and what is answered."""
+
+
 async def home(gateway: Gateway, state: State, request: Request, found: Found) -> None:
     """`GET /`: the page, or the same as JSON for whoever asks for JSON."""
     keys_needed = state.access.mode == "required"
     if not keys_needed:
         state.access.admit(request, spends=False)
     names = () if keys_needed else tuple(public.name for public in state.names.names())
-    base_url = f"http://{_host(request)}/v1"
+    origin = f"http://{_host(request)}"
+    base_url = f"{origin}/v1"
     if _wants_json(request.header(b"accept")):
         facts = {
             "service": "counterfoil",
             "base_url": base_url,
             "models": None if keys_needed else names,
             "keys": state.access.mode,
+            "base_urls": {whose.lower(): origin + base for whose, base, _ in _DOORS},
             "links": {"models": "/v1/models", "metrics": "/metrics", "live": "/health/live", "ready": "/health/ready"},
         }
         await respond(request, 200, msgspec.json.encode(facts), headers=_HEADERS)
         return
     page = _PAGE.substitute(
         base_url=escape(base_url),
+        doors="\n".join(
+            f"<tr><td>{whose}</td><td><code>{escape(origin + base)}</code></td><td>{' '.join(paths)}</td></tr>"
+            for whose, base, paths in _DOORS
+        ),
         model=escape(names[0] if names else "MODEL"),
         key="$COUNTERFOIL_KEY" if keys_needed else "any",
         models=_list(names, keys_needed=keys_needed),
