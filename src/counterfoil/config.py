@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from counterfoil.dialects.dialect import MissingUsage
+from counterfoil.dialects.dialect import MessagesHead, MissingUsage
 
 __all__ = [
     "ClientGone",
@@ -142,6 +142,8 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For this route, before the setting for all."""
     missing_usage: MissingUsage | None = None
     """For this route, before the setting for all."""
+    messages_head: MessagesHead | None = None
+    """For this route, before the setting for all."""
     retries: Retries | None = None
     """For this route; what is left out is as above it."""
     client_gone: ClientGone | None = None
@@ -225,6 +227,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """always: the usage frame is sent unasked (langchain-openai with a base_url does not ask)."""
     missing_usage: MissingUsage = "estimate"
     """What a client is told when the provider reports no usage."""
+    messages_head: MessagesHead = "estimate"
+    """Of a streamed reply to a client of Anthropic's dialect from a provider of another one. estimate: its first frame
+    goes out at once, with a marked estimate of the input; the last one is exact. buffer: all of it waits until that is
+    known (of most providers: to the reply's end), so that clients that read it only in the first frame are exact."""
     estimates: Estimates = Estimates()
     """How what no provider reported is counted."""
     prices: str | None = None

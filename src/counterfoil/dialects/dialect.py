@@ -32,6 +32,7 @@ __all__ = [
     "Dialect",
     "Encoder",
     "FinalUsage",
+    "MessagesHead",
     "MissingUsage",
     "Quirks",
     "Relay",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 MissingUsage = Literal["estimate", "null", "error"]
+MessagesHead = Literal["estimate", "buffer"]
 
 RequestT = TypeVar("RequestT", ChatRequest, CompleteRequest, EmbedRequest, RerankRequest, CountRequest)
 
@@ -120,6 +122,10 @@ class ReplyFacts(msgspec.Struct, frozen=True):
     choices: int = 1
     input_estimate: int | None = None
     """For heads that must show input before it is known (Anthropic `message_start`)."""
+    head: MessagesHead = "estimate"
+    """Whether such a head goes out at once, or waits until the input is known."""
+    convention: Convention | None = None
+    """The provider's, for a head that shows what was reported by then; None: it shows the estimate."""
     encoding: Literal["float", "base64"] | None = None
     """How the client wants vectors written; None: as numbers."""
     form: str = ""
@@ -205,6 +211,12 @@ class Dialect(msgspec.Struct, Generic[RequestT], frozen=True, kw_only=True):
 class ClientDialect(Dialect[RequestT], Generic[RequestT], frozen=True, kw_only=True):
     """A dialect that clients may speak to us, too."""
 
+    carried_headers: tuple[str, ...] = ()
+    """Headers of a client's request that belong to the dialect, in lower case: carried to a provider that speaks it,
+    too. Never a credential, nor what says who pays."""
+    listed_headers: frozenset[str] = frozenset()
+    """Those of them that are lists: the operator's entries and the client's go out together. Each entry may ask for
+    something, so where the dialect is crossed the client is told that the header stayed behind."""
     forms: Mapping[str, str] = {}
     """Other shapes of its replies by name, and the content type of a streamed one (Gemini's stream as a JSON array)."""
     id_prefix: str

@@ -169,6 +169,7 @@ class Resolver:
             deployments=tuple(deployments),
             stream_usage=route.stream_usage or config.stream_usage,
             missing_usage=route.missing_usage or config.missing_usage,
+            messages_head=route.messages_head or config.messages_head,
             retries=route.retries or config.retries,
             client_gone=route.client_gone or config.client_gone,
             show_provider_model=route.show_provider_model,
@@ -181,6 +182,7 @@ class Resolver:
             deployments=(deployment,),
             stream_usage=config.stream_usage,
             missing_usage=config.missing_usage,
+            messages_head=config.messages_head,
             retries=config.retries,
             client_gone=config.client_gone,
         )

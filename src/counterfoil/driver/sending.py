@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
+from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.exchange.command import Post
 from counterfoil.exchange.route import Deployment
 from counterfoil.providers.auth import AwsKeys, BearerToken, Credential, auth_headers, sign
@@ -62,10 +63,20 @@ def sending_of(command: Post, base_url: str, payer: Payer, at: float) -> Sending
         "content-type": "application/json",
         "accept": deployment.dialect.content_type if command.streamed else "application/json",
         "user-agent": "counterfoil",
-        **provider.headers,
-        **deployment.headers,
+        **_named(provider.headers, command.headers, deployment),
     }
     return Sending(url, {**headers, **_paid(deployment, payer, url, headers, command.body, at)})
+
+
+def _named(row: Mapping[str, str], client: Mapping[str, str], deployment: Deployment) -> dict[str, str]:
+    """The row's headers, over them the client's, and over both the operator's; of a list, the entries of all three."""
+    merged = {**row, **client, **deployment.headers}
+    dialect = deployment.dialect
+    for name in dialect.listed_headers & client.keys() if isinstance(dialect, ClientDialect) else ():
+        said = [holder[name] for holder in (row, deployment.headers, client) if name in holder]
+        entries = (entry.strip() for value in said for entry in value.split(","))
+        merged[name] = ",".join(dict.fromkeys(entry for entry in entries if entry))
+    return merged
 
 
 def _paid(

@@ -74,11 +74,13 @@ def attempt(call: Call, deployment: Deployment, context: Context) -> Generator[C
     deployment, quirks = facing, facing.quirks
     if deployment.base_url in context.learned:
         quirks = msgspec.structs.replace(quirks, stream_options=False)
+    headers, left = _headers(call, deployment, quirks)
     request = _request(call, deployment, quirks)
+    request = WrittenRequest(request.body, (*request.dropped, *left))
     running = _Running(call, deployment, quirks, context, request.dropped)
     yield Open(running.opening, running.meter)
     try:
-        return (yield from running.walk(request.body))
+        return (yield from running.walk(request.body, headers))
     except Exception as error:  # noqa: BLE001 - a defect of ours must not leave an entry open
         return (yield from running.defect(error))
 
@@ -89,6 +91,13 @@ def _request(call: Call, deployment: Deployment, quirks: Quirks) -> WrittenReque
     canonical = call.dialect.read_request(call.body)
     written = deployment.dialect.write_request(canonical, deployment.model, quirks, deployment.drop)
     return WrittenRequest(written.body, (*written.dropped, *getattr(canonical, "hints", ())))
+
+
+def _headers(call: Call, deployment: Deployment, quirks: Quirks) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """The client's headers that go out, and the names of those that ask for something and do not."""
+    goes = call.headers if deployment.dialect is call.dialect else {}
+    goes = {name: value for name, value in goes.items() if name not in quirks.unsupported}
+    return goes, tuple(name for name in call.headers if name in call.dialect.listed_headers and name not in goes)
 
 
 class _Running:
@@ -138,7 +147,7 @@ class _Running:
         self.meter = meter_of(self.opening, call.input_estimate, context.corrector)
         self._headers["x-counterfoil-attempt"] = self.opening.attempt
 
-    def walk(self, body: bytes) -> Generator[Command, Answer, Attempted]:
+    def walk(self, body: bytes, headers: Mapping[str, str]) -> Generator[Command, Answer, Attempted]:
         """From the call to the entry."""
         deployment, streamed = self._deployment, self._call.peek.streamed
         answer = yield Post(
@@ -148,6 +157,7 @@ class _Running:
             streamed,
             self._timeouts.connect,
             self.began + min(self._timeouts.first_byte, self._timeouts.total),
+            headers,
         )
         if isinstance(answer, Interrupted):
             return (yield from self.give_up(answer))

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from counterfoil.config import Limits, StreamUsage
+from counterfoil.core.error import RequestError
 from counterfoil.dialects.dialect import ClientDialect, ReplyFacts, RequestPeek
 from counterfoil.exchange.route import Route
 from counterfoil.exchange.transcript import Corrector
 from counterfoil.ledger.entry import Line, Opening
 from counterfoil.usage.settle import SettledLine
 
-__all__ = ["Call", "Context"]
+__all__ = ["HEADER_LIMIT", "Call", "Context", "carried_headers"]
+
+HEADER_LIMIT: Final = 4096
+"""Characters of a header that is carried."""
+
+
+def carried_headers(dialect: ClientDialect[Any], said: Callable[[str], str]) -> Mapping[str, str]:
+    """The headers of a client's request that belong to its dialect.
+
+    `said`: a header's value by its lower-case name, empty where there is none. Raises RequestError for a value that no
+    header should have.
+    """
+    found: dict[str, str] = {}
+    for name in dialect.carried_headers:
+        value = said(name).strip()
+        if not value:
+            continue
+        if len(value) > HEADER_LIMIT or not (value.isascii() and value.isprintable()):
+            raise RequestError(f"The header {name} is at most {HEADER_LIMIT} printable ASCII characters.", param=name)
+        found[name] = value
+    return found
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -29,6 +50,8 @@ class Call(msgspec.Struct, frozen=True):
     key: str | None = None
     tags: tuple[str, ...] = ()
     stream_usage: StreamUsage = "when_asked"
+    headers: Mapping[str, str] = {}
+    """Those of the client's that belong to its dialect (`carried_headers`), in lower case."""
 
     def facts(self, opening: Opening) -> ReplyFacts:
         """What the writer of an attempt's reply is told."""
@@ -41,6 +64,8 @@ class Call(msgspec.Struct, frozen=True):
             usage_asked=peek.streamed and (peek.usage_asked or self.stream_usage == "always"),
             choices=peek.choices,
             input_estimate=self.input_estimate,
+            head=self.route.messages_head,
+            convention=opening.convention,
             encoding=peek.encoding,
             form=peek.form,
         )

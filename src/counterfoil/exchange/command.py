@@ -57,6 +57,8 @@ class Post(msgspec.Struct, frozen=True):
     """Seconds to connect."""
     deadline: float
     """On the context's clock: when the head must have come."""
+    headers: Mapping[str, str] = {}
+    """The client's own, of the dialect that both sides speak."""
 
 
 class Read(msgspec.Struct, frozen=True):

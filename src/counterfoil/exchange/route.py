@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from counterfoil.config import ClientGone, Retries, StreamUsage, Timeouts
-from counterfoil.dialects.dialect import Dialect, MissingUsage, Quirks
+from counterfoil.dialects.dialect import Dialect, MessagesHead, MissingUsage, Quirks
 from counterfoil.providers.provider import Provider
 from counterfoil.usage.settle import Convention
 
@@ -55,6 +55,7 @@ class Route(msgspec.Struct, frozen=True):
     deployments: tuple[Deployment, ...]
     stream_usage: StreamUsage = "when_asked"
     missing_usage: MissingUsage = "estimate"
+    messages_head: MessagesHead = "estimate"
     retries: Retries = Retries()
     client_gone: ClientGone = ClientGone()
     show_provider_model: bool = False

@@ -183,6 +183,7 @@ class Names:
             name=wanted.model,
             deployments=(deployment,),
             missing_usage=config.missing_usage,
+            messages_head=config.messages_head,
             retries=config.retries,
             client_gone=config.client_gone,
         )

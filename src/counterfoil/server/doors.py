@@ -17,7 +17,7 @@ from counterfoil.core.estimate import estimate_body
 from counterfoil.core.nesting import exceeds
 from counterfoil.dialects.dialect import RequestPeek
 from counterfoil.driver.drive import Run
-from counterfoil.exchange.call import Call
+from counterfoil.exchange.call import Call, carried_headers
 from counterfoil.ledger.entry import Exit
 from counterfoil.server.asgi import AsgiClient, Receive, Request, read_body
 from counterfoil.server.door import Found
@@ -57,6 +57,7 @@ async def answer_call(gateway: Gateway, state: State, request: Request, found: F
         body = found.door.fill(body, found.place)
     dialect = found.dialect
     peek = _bounded(dialect.peek_request(body))
+    headers = carried_headers(dialect, lambda name: request.header(name.encode()))
     route = state.names.resolve(peek.model)
     call = Call(
         exchange=request.id,
@@ -68,6 +69,7 @@ async def answer_call(gateway: Gateway, state: State, request: Request, found: F
         key=caller.key,
         tags=tags,
         stream_usage=caller.stream_usage or route.stream_usage,
+        headers=headers,
     )
     client = AsgiClient(request)
     run = gateway.driver.run(call, state.context, client)

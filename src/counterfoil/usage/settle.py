@@ -69,6 +69,8 @@ class Convention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The counters, as reported, whose sum is TOTAL."""
     hidden_reasoning: bool = False
     """What TOTAL has beyond that sum is reasoning nobody itemised (Gemini's OpenAI face, WIRE.md 1)."""
+    input_falls: bool = False
+    """A later report may hold less input than an earlier one (Gemini, WIRE.md 1): only the last is exact."""
     no_output: bool = False
     """The answer is no text (vectors, a ranking): of a whole reply, output that nobody reports is 0, not unknown."""
     no_model: bool = False

@@ -1,7 +1,7 @@
 """Events to the messages wire, for a client that speaks it behind a provider that does not.
 
 Rule 1: the shape is WIRE 3's: input in the head and in the one `message_delta`, `output_tokens: 0` in the head, one
-`message_stop`, never after a failure.
+`message_stop`, never after a failure. Where the operator wants the head exact, it waits, and all else behind it.
 Rule 2: blocks are opened and closed one after the other, with rising indexes. What cannot go into the open block waits.
 Rule 3: a whole reply is the same blocks, gathered.
 Rule 4: what this wire has no words for is left out: log probabilities, another dialect's opaque parts, choices beyond
@@ -24,6 +24,7 @@ from counterfoil.core.event import (
     FinishReason,
     LogprobsGiven,
     OpaqueGiven,
+    OutputHidden,
     RankingGiven,
     ReasoningDelta,
     ReasoningSigned,
@@ -38,8 +39,9 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.anthropic_messages.failure import write_failure
+from counterfoil.dialects.anthropic_messages.head import HELD_LIMIT, InputSoFar
 from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, fields_of
-from counterfoil.dialects.anthropic_messages.usage import ESTIMATED, usage_fields
+from counterfoil.dialects.anthropic_messages.usage import usage_fields
 from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
 from counterfoil.dialects.proof import seal
 from counterfoil.framing.sse import on_one_line
@@ -60,11 +62,6 @@ _STOP_REASONS: Final[Mapping[FinishReason, str]] = {
 def frame_bytes(event: str, value: object) -> bytes:
     """One SSE frame of this wire: clients dispatch on the event name."""
     return b"event: " + event.encode() + b"\ndata: " + on_one_line(encode(value)) + b"\n\n"
-
-
-def head_usage(facts: ReplyFacts) -> dict[str, object]:
-    """Usage in a head whose input nobody knows yet: a marked estimate (WIRE 3, `messages_head: estimate`)."""
-    return {"input_tokens": facts.input_estimate or 0, "output_tokens": 0, ESTIMATED: True}
 
 
 class _Block:
@@ -129,6 +126,10 @@ class MessagesEncoder:
         self._facts = facts
         self._out: list[bytes] = []
         self._begun = False
+        self._input = InputSoFar(facts)
+        self._headless = False
+        """What is in `_out` follows a head that is not written yet."""
+        self._held = 0
         self._id = ""
         self._index = 0
         self._open: _Block | None = None
@@ -147,6 +148,7 @@ class MessagesEncoder:
 
     def close(self, final: FinalUsage) -> bytes:
         """The last block's end, `message_delta` with everything that is known, `message_stop`; or the whole message."""
+        self._input.end(final)
         self._begin()
         self._release(force=True)
         self._close_block()
@@ -168,7 +170,7 @@ class MessagesEncoder:
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         self._emit("message_delta", {"type": "message_delta", "delta": delta, "usage": usage})
         self._emit("message_stop", {"type": "message_stop"})
-        return self._flush()
+        return self._flush(now=True)
 
     def fail(self, failure: Failure) -> bytes:
         """An `error` frame, and no `message_stop` after it; the error body where the reply is whole."""
@@ -176,7 +178,7 @@ class MessagesEncoder:
         if not self._facts.streamed:
             return body
         self._emit("error", msgspec.Raw(body))
-        return self._flush()
+        return self._flush(now=True)
 
     def _stopped(self) -> tuple[str, str | None]:
         finish = self._finish
@@ -194,7 +196,9 @@ class MessagesEncoder:
             case ReplyStarted():
                 # Nothing is sent yet: a reply that fails before it says anything can still be asked for elsewhere.
                 self._id = self._id or event.id
-            case UsageReported() | ReplyFailed() | LogprobsGiven():
+            case UsageReported():
+                self._input.see(event)
+            case ReplyFailed() | LogprobsGiven() | OutputHidden():
                 return
             case EmbeddingsGiven() | RankingGiven() | TokensCounted():
                 return  # of other operations
@@ -287,8 +291,9 @@ class MessagesEncoder:
             return
         self._begun = True
         self._id = self._id or self._facts.id
-        if not self._facts.streamed:
-            return
+        self._headless = self._facts.streamed
+
+    def _head(self) -> bytes:
         message: dict[str, object] = {
             "id": self._id,
             "type": "message",
@@ -297,9 +302,9 @@ class MessagesEncoder:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": head_usage(self._facts),
+            "usage": self._input.usage(),
         }
-        self._emit("message_start", {"type": "message_start", "message": message})
+        return frame_bytes("message_start", {"type": "message_start", "message": message})
 
     def _delta(self, kind: str, delta: Mapping[str, object], piece: str) -> None:
         if self._open is None or self._open.kind != kind:
@@ -330,9 +335,18 @@ class MessagesEncoder:
 
     def _emit(self, event: str, value: object) -> None:
         if self._facts.streamed:
-            self._out.append(frame_bytes(event, value))
+            frame = frame_bytes(event, value)
+            self._out.append(frame)
+            self._held += len(frame) if self._headless else 0
 
-    def _flush(self) -> bytes:
+    def _flush(self, *, now: bool = False) -> bytes:
+        """What is ready. A head that should be exact keeps everything back until it is, unless `now`."""
+        if self._headless:
+            waits = self._facts.head == "buffer" and not self._input.exact and self._held <= HELD_LIMIT
+            if waits and not now:
+                return b""
+            self._out.insert(0, self._head())
+            self._headless = False
         out = b"".join(self._out)
         self._out.clear()
         return out

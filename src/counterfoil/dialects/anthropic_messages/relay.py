@@ -15,8 +15,9 @@ import msgspec
 
 from counterfoil.core.error import Failure
 from counterfoil.core.event import Event, ReplyFailed
-from counterfoil.dialects.anthropic_messages.encode import frame_bytes, head_usage
+from counterfoil.dialects.anthropic_messages.encode import frame_bytes
 from counterfoil.dialects.anthropic_messages.failure import write_failure
+from counterfoil.dialects.anthropic_messages.head import head_usage
 from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, fields_of, given
 from counterfoil.dialects.anthropic_messages.usage import usage_fields
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts

@@ -27,6 +27,7 @@ CONVENTION: Final = Convention(
     input_includes=frozenset({Counter.CACHE_READ, Counter.CACHE_READ_AUDIO, Counter.INPUT_AUDIO, Counter.INPUT_IMAGE}),
     output_includes=frozenset({Counter.OUTPUT_AUDIO, Counter.OUTPUT_IMAGE}),
     total_is=frozenset({Counter.INPUT, Counter.TOOL_INPUT, Counter.OUTPUT, Counter.REASONING}),
+    input_falls=True,
 )
 """Thoughts beside the candidates, tool use beside the prompt, the cache inside it (WIRE 1)."""
 
