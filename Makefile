@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NODE_CLIENTS := $(VENV)/node-clients
+NODE_PINS := $(addprefix tests/shells/clients_node/,package.json package-lock.json .npmrc)
 LOCAL_MODEL := $(BIN)/counterfoil local install
 
-.PHONY: docs demo test lint types tests bench soak fuzz lock clean help langchain-js langchain-matrix
+.PHONY: docs demo test lint types tests bench soak fuzz lock clean help node-clients langchain-matrix
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -26,7 +28,7 @@ types: $(VENV)/.dev
 
 tests: $(VENV)/.dev
 	@$(LOCAL_MODEL)
-	@! command -v npm >/dev/null || $(MAKE) -s langchain-js || echo "LangChain.js could not be fetched: its test is left out."
+	@! command -v npm >/dev/null || $(MAKE) -s node-clients || echo "The Node.js clients could not be fetched."
 	$(BIN)/pytest
 
 bench: $(VENV)/.dev ## CPU per request and per chunk, beside nginx where it is there
@@ -49,10 +51,13 @@ lock: $(VENV)/.dev ## pin every dependency again, with hashes
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	  --python-version 3.11 pyproject.toml --extra local --extra langchain --group dev -c requirements/demo.txt -o requirements/dev.txt
 
-# What LangChain.js is tried with. Not locked: nothing of ours depends on it.
-langchain-js: $(VENV)/.dev ## fetch LangChain.js, which tests/shells/test_langchain_js.py needs
-	npm install --silent --no-audit --no-fund --no-package-lock --prefix $(VENV)/langchain-js \
-	  @langchain/openai@1.6.0 @langchain/core@1.4.0
+node-clients: $(NODE_CLIENTS)/.installed ## fetch the Node.js clients that tests/shells/test_node_clients.py needs
+
+$(NODE_CLIENTS)/.installed: $(NODE_PINS) | $(VENV)/bin/pip
+	@mkdir -p $(NODE_CLIENTS)
+	@cp $(NODE_PINS) $(NODE_CLIENTS)
+	@cd $(NODE_CLIENTS) && npm ci --loglevel=error >/dev/null
+	@touch $@
 
 langchain-matrix: $(VENV)/.dev ## LangChain's tests with the oldest and the newest langchain-core
 	PYTHON=$(PYTHON) tests/langchain/matrix.sh
