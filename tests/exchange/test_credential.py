@@ -14,11 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from counterfoil.driver.sending import Sending
 from counterfoil.providers.auth import AwsKeys, BearerToken
 from counterfoil.providers.provider import Auth
 from counterfoil.transport import credential as credential_module
+from counterfoil.transport import credential_aws, credential_entra, credential_google
 from counterfoil.transport.credential import CredentialError, Credentials, nothing_shown, shown, usual_place
 from tests.exchange.issuer import Asked, Said, issuing, said
 
@@ -125,6 +128,11 @@ credential_process = /bin/hush-secret
 [profile roles]
 role_arn = arn:aws:iam::1:role/x
 source_profile = work
+[profile taken]
+aws_access_key_id = AKIATAKEN
+aws_secret_access_key = hush-secret
+role_arn = arn:aws:iam::1:role/x
+source_profile = taken
 [profile empty]
 region = us-east-1
 """
@@ -158,6 +166,7 @@ def test_a_profile_has_its_keys_and_its_region_in_either_file(
     [
         ("process", "by credential_process, which is not done here: run `aws configure export-credentials"),
         ("roles", "by role_arn, which is not done here"),
+        ("taken", "by role_arn, which is not done here"),  # AWS's own tools use its keys to take the role, not to call
         ("nobody", "there is no profile of the name that AWS_PROFILE says"),
         ("empty", "the profile that AWS_PROFILE names has no keys"),
     ],
@@ -414,6 +423,17 @@ def test_a_google_machine_is_lent_a_token_once_its_metadata_showed_what_it_is() 
 APPLICATION = {"AZURE_TENANT_ID": "tenant-1", "AZURE_CLIENT_ID": "app-1", "AZURE_CLIENT_SECRET": "hush-secret"}
 
 
+@pytest.mark.parametrize("token", ["", "hush-token\nx: y", "hush-tok\u00e9n"])
+def test_a_token_that_no_header_can_carry_is_none(token: str) -> None:
+    granted = {"POST /tenant-1/oauth2/v2.0/token": said({"access_token": token, "expires_in": 60})}
+    with issuing(granted) as issuer:
+        environ = {**APPLICATION, "AZURE_AUTHORITY_HOST": issuer.origin}
+        assert problem(ENTRA, environ) == "Microsoft Entra's token endpoint answered what is no token"
+    path = "/computeMetadata/v1/instance/service-accounts/default/token"
+    with issuing({"/": said({}, Metadata_Flavor="Google"), path: said({"access_token": token})}) as issuer:
+        assert problem(GOOGLE, metadata_host(issuer.origin)) == "Google's metadata server answered what is no token"
+
+
 def test_an_applications_secret_is_exchanged_for_a_token() -> None:
     with issuing({"POST /tenant-1/oauth2/v2.0/token": said(GRANTED)}) as issuer:
         environ = {**APPLICATION, "AZURE_AUTHORITY_HOST": f"{issuer.origin}/"}
@@ -661,6 +681,43 @@ def test_a_credential_that_a_provider_refused_is_looked_for_anew_unless_it_is_ne
     assert kept.get() == "token-1"
     kept.credentials.refused(first)
     assert kept.get() == "token-2"
+
+
+def test_what_one_provider_refused_is_kept_where_no_other_is_to_be_had(kept: Kept) -> None:
+    """A 403 may mean one model: whoever issues credentials may be down meanwhile."""
+    first = kept.credentials.get(ENTRA)
+    kept.tokens.broken = True
+    kept.clock.now += credential_module.AGAIN + 1
+    kept.credentials.refused(first)
+    assert kept.get() == "token-1"
+    kept.tokens.broken = False
+    kept.clock.now += credential_module.AGAIN + 1
+    kept.credentials.refused(first)
+    assert kept.get() == "token-2"
+
+
+def test_each_who_waited_is_told_by_an_error_of_their_own(kept: Kept) -> None:
+    kept.tokens.broken = True
+    kept.tokens.gate.clear()
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(kept.get) for _ in range(8)]
+        assert kept.tokens.waiting.wait(10)
+        kept.tokens.gate.set()
+        errors = [one.exception(10) for one in asked]
+    assert {str(error) for error in errors} == {str(errors[0])}
+    assert len({id(error) for error in errors}) == len(errors)
+
+
+def test_what_holds_a_secret_shows_none_of_it() -> None:
+    shown_ = [
+        msgspec.convert(LENT, credential_aws._Lent),
+        credential_google._Account("me@example.com", "hush-key"),
+        credential_google._Person("client", "hush-secret", "hush-token"),
+        credential_google._Token("hush-token"),
+        credential_entra._Token("hush-token"),
+        Sending("https://example.com/", {"authorization": "Bearer hush-token"}),
+    ]
+    assert not any(secret in f"{shown_!r}{list(map(str, shown_))}" for secret in SECRETS)
 
 
 def test_a_new_configuration_looks_anew(kept: Kept) -> None:

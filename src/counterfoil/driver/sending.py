@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
 from counterfoil.dialects.dialect import ClientDialect
+from counterfoil.exchange.carriage import Carriage
 from counterfoil.exchange.command import Post
 from counterfoil.exchange.route import Deployment
 from counterfoil.providers.auth import AwsKeys, BearerToken, Credential, auth_headers, sign
@@ -44,28 +45,56 @@ class Sending(msgspec.Struct, frozen=True):
     url: str
     """Whole, in ASCII."""
     headers: Mapping[str, str]
+    """A secret among them: they are not shown."""
+
+    def __repr__(self) -> str:
+        return f"Sending({self.url!r})"
+
+    __str__ = __repr__
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("url", self.url)]
 
 
 def sending_of(command: Post, base_url: str, payer: Payer, at: float) -> Sending:
     """What a Post sends, and where. `at`: Unix seconds, for a signature. Pure. Raises Unreachable for no URL."""
+    if command.carriage is not None:
+        return _carried(command, command.carriage, base_url, payer, at)
     deployment = command.deployment
     provider = deployment.provider
     own = (provider.stream_path or provider.path) if command.streamed else provider.path
     path, _, query = (_with_model(own, deployment.model) if own else command.path).partition("?")
     asked = {**dict(parse_qsl(query, keep_blank_values=True)), **provider.query, **deployment.query}
-    try:
-        url = _wire(base_url.rstrip("/")) + quote(path, safe=_PATH)
-    except ValueError:
-        raise Unreachable("the base_url is not a URL") from None
-    if asked:
-        url += "?" + urlencode(asked, quote_via=quote, safe="")
+    url = _url(base_url, path, tuple(asked.items()))
     headers = {
         "content-type": "application/json",
         "accept": deployment.dialect.content_type if command.streamed else "application/json",
         "user-agent": "counterfoil",
         **_named(provider.headers, command.headers, deployment),
     }
-    return Sending(url, {**headers, **_paid(deployment, payer, url, headers, command.body, at)})
+    return Sending(url, {**headers, **_paid(command, payer, url, headers, at)})
+
+
+def _carried(command: Post, carriage: Carriage, base_url: str, payer: Payer, at: float) -> Sending:
+    """The client's own path, query and headers. What the operator wrote goes before them, what the row says after."""
+    deployment = command.deployment
+    row, operators = deployment.provider, deployment.query
+    asked = [(name, value) for name, value in carriage.query if name not in operators]
+    said = {name for name, _ in asked} | operators.keys()
+    asked += [*((name, value) for name, value in row.query.items() if name not in said), *operators.items()]
+    url = _url(base_url, carriage.path, tuple(asked))
+    usual = {name.lower(): value for name, value in row.headers.items()}
+    headers = {"user-agent": "counterfoil", "accept": "*/*", **_named(usual, carriage.headers, deployment)}
+    return Sending(url, {**headers, **_paid(command, payer, url, headers, at)})
+
+
+def _url(base_url: str, path: str, asked: tuple[tuple[str, str], ...]) -> str:
+    """As it goes out. Raises Unreachable."""
+    try:
+        url = _wire(base_url.rstrip("/")) + quote(path, safe=_PATH)
+    except ValueError:
+        raise Unreachable("the base_url is not a URL") from None
+    return f"{url}?{urlencode(asked, quote_via=quote, safe='')}" if asked else url
 
 
 def _named(row: Mapping[str, str], client: Mapping[str, str], deployment: Deployment) -> dict[str, str]:
@@ -79,10 +108,8 @@ def _named(row: Mapping[str, str], client: Mapping[str, str], deployment: Deploy
     return merged
 
 
-def _paid(
-    deployment: Deployment, payer: Payer, url: str, headers: Mapping[str, str], body: bytes, at: float
-) -> Mapping[str, str]:
-    auth = deployment.provider.auth
+def _paid(command: Post, payer: Payer, url: str, headers: Mapping[str, str], at: float) -> Mapping[str, str]:
+    auth = command.deployment.provider.auth
     match payer:
         case None | str():
             return auth_headers(auth, payer)
@@ -90,9 +117,15 @@ def _paid(
             return {"authorization": f"Bearer {token}"}
         case AwsKeys():
             covered = {name: value for name, value in headers.items() if name in _SIGNED or name.startswith("x-amz")}
-            region = deployment.region or ""
             return sign(
-                payer, method="POST", url=url, headers=covered, body=body, region=region, service=auth.service, at=at
+                payer,
+                method=command.method,
+                url=url,
+                headers=covered,
+                body=command.body,
+                region=command.deployment.region or "",
+                service=auth.service,
+                at=at,
             )
         case _:
             assert_never(payer)

@@ -117,6 +117,8 @@ class _Held:
         self.asked_at = float("-inf")
         """When the last search began, in Unix seconds."""
         self.problem: str | None = None
+        self.doubted = False
+        """A provider did not take it. If no other is to be had it is kept: one may refuse what others still take."""
 
 
 class Credentials:
@@ -145,7 +147,7 @@ class Credentials:
 
         found.add_done_callback(tell)
         await come
-        return found.result().credential
+        return _result(found)
 
     def get(self, auth: Auth, deadline: float = float("inf")) -> Credential:
         """The same in a thread. `deadline`: on `time.monotonic`. Raises CredentialError or TimeoutError."""
@@ -153,7 +155,7 @@ class Credentials:
         if not isinstance(found, Future):
             return found
         left = deadline - time.monotonic()
-        return found.result(None if left == float("inf") else max(left, 0.0)).credential
+        return _result(found, None if left == float("inf") else max(left, 0.0))
 
     def refused(self, credential: object) -> None:
         """A provider did not take this one: look anew next time, unless it is quite new."""
@@ -161,7 +163,7 @@ class Credentials:
             for held in self._held.values():
                 known = held.fetched is not None and held.fetched.credential is credential
                 if known and self._clock() - held.asked_at > AGAIN:
-                    held.fetched = None
+                    held.doubted = True
 
     def forget(self) -> None:
         """Look anew for everything, as a new process would."""
@@ -180,8 +182,8 @@ class Credentials:
         with self._lock:
             held = self._held.setdefault((auth.style, scope), _Held())
             fetched, now = held.fetched, self._clock()
-            left = float("inf") if fetched is None or fetched.expires is None else fetched.expires - now
-            if fetched is not None and left > LATEST:
+            left = _left(fetched, now)
+            if fetched is not None and left > LATEST and not held.doubted:
                 if left <= EARLY and held.search is None and now - held.asked_at > AGAIN:
                     self._search(style, scope, held, now)
                 return fetched.credential
@@ -214,12 +216,16 @@ class Credentials:
             )
             with self._lock:
                 held.search, held.problem, held.asked_at = None, problem, self._clock()
+                known, held.doubted = held.fetched, False
+            if known is not None and _left(known, self._clock()) > LATEST:
+                search.set_result(known)
+                return
             told = CredentialError(problem)
             told.__cause__ = error
             search.set_exception(told)
         else:
             with self._lock:
-                held.search, held.fetched = None, fetched
+                held.search, held.fetched, held.doubted = None, fetched, False
             search.set_result(fetched)
 
     def _forked(self) -> None:
@@ -238,6 +244,19 @@ def _find(style: _Style, scope: str, lookout: Lookout) -> Fetched:
             return found
         tried.append(found)
     raise CredentialError(f"no {style.title} credentials: {'; '.join(tried)}. To mend it: {style.advice}")
+
+
+def _left(fetched: Fetched | None, now: float) -> float:
+    """Seconds to its end."""
+    return float("inf") if fetched is None or fetched.expires is None else fetched.expires - now
+
+
+def _result(search: Future[Fetched], timeout: float | None = 0.0) -> Credential:
+    """What came of a search. Everyone who waited raises an error of their own: one that many raise is never let go."""
+    error = search.exception(timeout)
+    if error is not None:
+        raise CredentialError(str(error)) from error.__cause__
+    return search.result().credential
 
 
 def _settle(come: asyncio.Future[None]) -> None:

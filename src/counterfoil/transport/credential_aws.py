@@ -20,7 +20,15 @@ from urllib.parse import quote
 import msgspec
 
 from counterfoil.providers.auth import AwsKeys
-from counterfoil.transport.credential_source import Answer, CredentialError, Fetched, Lookout, Source, read_json
+from counterfoil.transport.credential_source import (
+    Answer,
+    CredentialError,
+    Fetched,
+    Lookout,
+    Source,
+    Unshown,
+    read_json,
+)
 
 __all__ = ["ADVICE", "SOURCES", "profile_region", "shown"]
 
@@ -39,10 +47,13 @@ _REFUSED: Final = (
     "credential_source",
     "login_session",
     "role_arn",
+    "sso_role_name",
     "sso_session",
     "sso_start_url",
 )
 """Keys of a profile that say that its credentials come from elsewhere."""
+_BEFORE_KEYS: Final = ("role_arn", "sso_role_name")
+"""Those of them that go before keys in the same profile: it is the role that pays, not who may take it."""
 _CONTAINER: Final = "http://169.254.170.2"
 _METADATA: Final = "http://169.254.169.254"
 _ROLES: Final = "/latest/meta-data/iam/security-credentials/"
@@ -52,7 +63,7 @@ _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
 _SESSION: Final = "counterfoil"
 
 
-class _Lent(msgspec.Struct):
+class _Lent(Unshown):
     """What containers and instances are given."""
 
     access: str = msgspec.field(name="AccessKeyId")
@@ -117,7 +128,7 @@ def from_profile(lookout: Lookout, scope: str) -> Fetched | str:
             raise CredentialError("there is no profile of the name that AWS_PROFILE says")
         return "there is no default profile in ~/.aws"
     access, secret = values.get("aws_access_key_id", "").strip(), values.get("aws_secret_access_key", "").strip()
-    if access and secret:
+    if access and secret and not any(key in values for key in _BEFORE_KEYS):
         return Fetched(AwsKeys(access, secret, values.get("aws_session_token", "").strip() or None))
     other = next((key for key in _REFUSED if key in values), None)
     if other is not None:

@@ -12,10 +12,16 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
-import msgspec
-
 from counterfoil.providers.auth import BearerToken
-from counterfoil.transport.credential_source import Answer, CredentialError, Fetched, Lookout, Source, read_json
+from counterfoil.transport.credential_source import (
+    Answer,
+    CredentialError,
+    Fetched,
+    Lookout,
+    Source,
+    Unshown,
+    read_json,
+)
 
 __all__ = ["ADVICE", "SCOPE", "SOURCES", "shown"]
 
@@ -39,7 +45,7 @@ _ISSUER: Final = "Microsoft Entra's token endpoint"
 _IDENTITY: Final = "the managed identity's endpoint"
 
 
-class _Token(msgspec.Struct):
+class _Token(Unshown):
     access_token: str
     expires_in: float | str | None = None
     """Seconds; a text from managed identities."""

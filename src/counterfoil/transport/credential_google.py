@@ -17,7 +17,15 @@ from urllib.parse import quote
 import msgspec
 
 from counterfoil.providers.auth import BearerToken
-from counterfoil.transport.credential_source import Answer, CredentialError, Fetched, Lookout, Source, read_json
+from counterfoil.transport.credential_source import (
+    Answer,
+    CredentialError,
+    Fetched,
+    Lookout,
+    Source,
+    Unshown,
+    read_json,
+)
 
 __all__ = ["ADVICE", "SCOPE", "SOURCES", "file_project", "shown"]
 
@@ -43,7 +51,7 @@ class _Kind(msgspec.Struct):
     quota_project_id: str | None = None
 
 
-class _Account(msgspec.Struct):
+class _Account(Unshown):
     """A service account's key. https://cloud.google.com/iam/docs/keys-create-delete"""
 
     client_email: str
@@ -52,7 +60,7 @@ class _Account(msgspec.Struct):
     token_uri: str = _TOKENS
 
 
-class _Person(msgspec.Struct):
+class _Person(Unshown):
     """What `gcloud auth application-default login` leaves behind."""
 
     client_id: str
@@ -61,7 +69,7 @@ class _Person(msgspec.Struct):
     token_uri: str = _TOKENS
 
 
-class _Token(msgspec.Struct):
+class _Token(Unshown):
     access_token: str
     expires_in: float = 3600.0
 
@@ -182,7 +190,7 @@ def _signature(private_key: str, stated: bytes) -> bytes:
 
 def _granted(answer: Answer, asked: float, who: str) -> Fetched:
     token = read_json(answer, _Token, who)
-    if not (token.access_token.isascii() and token.access_token.isprintable()):
+    if not token.access_token or not (token.access_token.isascii() and token.access_token.isprintable()):
         raise CredentialError(f"{who} answered what is no token")
     return Fetched(BearerToken(token.access_token), asked + token.expires_in)
 

@@ -21,7 +21,7 @@ from counterfoil.transport.blocking import BlockingTransport
 from counterfoil.transport.proxy import LOOPBACK, is_metadata_host
 from counterfoil.transport.transport import Broken, Cut, Unreachable
 
-__all__ = ["Answer", "CredentialError", "Fetched", "Lookout", "Source", "read_json"]
+__all__ = ["Answer", "CredentialError", "Fetched", "Lookout", "Source", "Unshown", "read_json"]
 
 CONNECT_SECONDS: Final = 5.0
 ISSUER_SECONDS: Final = 10.0
@@ -44,6 +44,18 @@ class Fetched(msgspec.Struct, frozen=True):
     credential: Credential
     expires: float | None = None
     """Unix seconds; None: nobody says."""
+
+
+class Unshown(msgspec.Struct):
+    """Something with secrets in it: tools that show the variables of a traceback see its name."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}([secret])"
+
+    __str__ = __repr__
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -35,8 +35,10 @@ class AiohttpTransport:
         self._proxies = Proxies()
         self._draining: set[asyncio.Task[None]] = set()
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float) -> Upstream:
-        return await self._send("POST", url, headers, body, connect=connect)
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, method: str = "POST"
+    ) -> Upstream:
+        return await self._send(method, url, headers, body or None, connect=connect)
 
     async def get(self, url: str, headers: Mapping[str, str], *, connect: float) -> Upstream:
         return await self._send("GET", url, headers, None, connect=connect)
@@ -79,8 +81,8 @@ class AiohttpTransport:
             raise Broken("the provider's answer is not HTTP as it should be") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Broken("the connection broke") from error
-        except ValueError as error:  # what cannot be sent: a line end in a header, a proxy that is no address
-            raise Unreachable("the base_url, a header or the proxy of this provider cannot be used") from error
+        except ValueError:  # what cannot be sent: a line end in a header, a proxy that is no address; it may quote them
+            raise Unreachable("the base_url, a header or the proxy of this provider cannot be used") from None
         return _Response(response, self._draining)
 
     async def close(self) -> None:
@@ -99,7 +101,7 @@ class AiohttpTransport:
             session = self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=POOL, keepalive_timeout=KEEP_ALIVE),
                 auto_decompress=False,
-                skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),
+                skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept", "Content-Type"),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 max_line_size=64 * 1024,
                 max_field_size=64 * 1024,
