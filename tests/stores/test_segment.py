@@ -50,7 +50,7 @@ def test_what_was_written_is_read() -> None:
 
 
 def test_the_format_is_what_it_was() -> None:
-    assert header_of(MARKER) == MAGIC + b"\x01\x00\x00\x00" + MARKER
+    assert header_of(MARKER) == MAGIC + b"\x02\x00\x00\x00" + MARKER
     assert frame_record(MARKER, b"\x04abc").hex() == "010203f504000000c0368139" + b"\x04abc".hex()
 
 
@@ -107,9 +107,13 @@ def test_a_damaged_header_is_damage_and_not_an_empty_journal() -> None:
         assert not raised.value.newer
 
 
+def test_the_first_format_is_still_read() -> None:
+    assert _read(MAGIC + b"\x01\x00\x00\x00" + SEGMENT[12:]).entries == {attempt_name(1): entry_of(1)}
+
+
 def test_a_newer_format_is_said_to_be_newer() -> None:
     with pytest.raises(SegmentUnreadable, match="newer program") as raised:
-        _read(MAGIC + b"\x02\x00\x00\x00" + MARKER)
+        _read(MAGIC + b"\x03\x00\x00\x00" + MARKER)
     assert raised.value.newer
 
 

@@ -42,7 +42,9 @@ __all__ = [
 
 MAGIC: Final = b"\x89CFJ\r\n\x1a\n"
 """Like PNG's: a transfer that changes line ends, or stops at the first end-of-file character, breaks it visibly."""
-VERSION: Final = 1
+VERSION: Final = 2
+"""Raised when records begin to say what an older program would take for something else. 2: entries may be corrections,
+and usage may hold units that are no tokens; format 1 is read as it is."""
 _HEADER: Final = struct.Struct("<8sI4s")
 _HEAD: Final = struct.Struct("<4sII")
 HEADER_SIZE: Final = _HEADER.size
