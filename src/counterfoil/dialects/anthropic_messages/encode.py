@@ -46,7 +46,7 @@ from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
 from counterfoil.dialects.proof import seal
 from counterfoil.framing.sse import on_one_line
 
-__all__ = ["MessagesEncoder", "frame_bytes", "head_usage"]
+__all__ = ["MessagesEncoder", "frame_bytes"]
 
 _STOP_REASONS: Final[Mapping[FinishReason, str]] = {
     FinishReason.STOP: "end_turn",
