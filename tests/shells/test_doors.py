@@ -244,8 +244,12 @@ def test_an_unknown_path_is_told_in_the_dialect_of_the_clients_headers(served: R
     assert (answer.status, answer.json["error"]["code"]) == (404, 404)
 
 
-def test_an_endless_path_is_not_repeated() -> None:
+def test_an_endless_path_is_not_repeated_nor_looked_at() -> None:
     assert len(not_found("/" + "a" * 5000).failure.message) < 300
+    endless = "/v1beta/models/" + "models/" * 9000 + "::a"
+    assert find(endless) is None
+    assert dialect_at(endless).name == "gemini"
+    assert find("/v1beta/models/" + "m" * 900 + ":generateContent") is not None
 
 
 @pytest.mark.parametrize(

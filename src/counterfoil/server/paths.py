@@ -37,6 +37,8 @@ from counterfoil.server.receipts import show_receipt
 
 __all__ = ["DOORS", "dialect_at", "find", "not_found"]
 
+PATH_LIMIT: Final = 1024
+"""Characters of a path with a name in it: four times the longest name. A pattern may take a square of them to fail."""
 _SHOWN: Final = 100
 """Characters of a path that an error repeats."""
 
@@ -166,7 +168,7 @@ def find(path: str, query: str = "", headers: Mapping[bytes, bytes] | None = Non
     door = DOORS.get(path)
     if door is not None:
         return Found(door, _shown(headers) or door.dialect if door.by_headers else door.dialect)
-    for pattern, reader in _PATTERNS:
+    for pattern, reader in _PATTERNS if len(path) <= PATH_LIMIT else ():
         match = pattern.fullmatch(path)
         found = None if match is None else reader(match.groupdict(), query)
         if found is not None:
@@ -199,7 +201,7 @@ def dialect_at(path: str, headers: Mapping[bytes, bytes] | None = None) -> Clien
     found = find(path, "", headers)
     if found is not None:
         return found.dialect
-    begun = next((dialect for pattern, dialect in _BEGINNINGS if pattern.match(path)), None)
+    begun = next((dialect for pattern, dialect in _BEGINNINGS if pattern.match(path[:PATH_LIMIT])), None)
     return begun or _shown(headers) or OPENAI_CHAT
 
 
@@ -228,7 +230,7 @@ _PLAIN_HINT: Final = "POST /v1/chat/completions takes chats, GET / says what the
 def not_found(path: str) -> CounterfoilError:
     """404: nothing is served at `path`, and what might have been meant."""
     shown = path if len(path) <= _SHOWN else path[: _SHOWN - 1] + "…"
-    hint = next((text for pattern, text in _HINTS if pattern.match(path)), _PLAIN_HINT)
+    hint = next((text for pattern, text in _HINTS if pattern.match(path[:PATH_LIMIT])), _PLAIN_HINT)
     message = f"Nothing is served at {shown}. {hint}"
     return CounterfoilError(Failure(FailureKind.NOT_FOUND, message, Fault.CLIENT, 404, code="path_not_found"))
 
