@@ -476,3 +476,12 @@ def test_whatever_comes_is_read_or_refused(said: dict[str, Any], dialect: Any) -
     for ask in (dialect.peek_request, dialect.read_request, lambda one: dialect.patch_request(one, "m", PLAIN, True)):
         with contextlib.suppress(RequestError):
             ask(text)
+
+
+@pytest.mark.parametrize("nothing", [b"[]", b"{}", b"[ ]", b"null"])
+def test_a_field_that_asks_for_nothing_is_none(nothing: bytes) -> None:
+    """LangChain's Google class sends `"safetySettings": []` with every request; it must cross."""
+    said = body(safetySettings="?").replace(b'"?"', nothing)
+    assert GEMINI.read_request(splice(said, CHAT)).rest == {}
+    asked = body(safetySettings=[{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}])
+    assert list(GEMINI.read_request(splice(asked, CHAT)).rest) == ["safetySettings"]

@@ -102,7 +102,8 @@ def chat_of(fields: Fields) -> ChatRequest:
     tools, extra = _tools(fields)
     choice, strict, more = _tool_choice(inside(fields, "toolConfig"))
     form, unread = _format(config)
-    rest = {name: kept(raw) for name, raw in fields.items() if name not in _READ and given(raw)}
+    unnamed = {name: kept(raw) for name, raw in fields.items() if name not in _READ and given(raw)}
+    rest = {name: raw for name, raw in unnamed.items() if not _empty(raw)}
     rest |= _config_rest(config) | extra | more | unread
     return ChatRequest(
         model="",
@@ -125,6 +126,11 @@ def chat_of(fields: Fields) -> ChatRequest:
         service_tier=_tier(fields),
         rest=rest,
     )
+
+
+def _empty(raw: msgspec.Raw) -> bool:
+    """Whether this asks for nothing: LangChain sends `"safetySettings": []` with every request."""
+    return b"".join(bytes(raw)[:16].split()) in (b"[]", b"{}")
 
 
 def _number(config: Fields, name: str) -> int | None:
