@@ -67,6 +67,8 @@ Feature = Literal["text", "tools", "reasoning", "beside"]
 
 FOLDER: Final = REPOSITORY / "tests" / "shells" / "clients_node"
 MODULES: Final = Path(sys.prefix) / "node-clients" / "node_modules"
+OLDEST: Final = (20, 19)
+"""The oldest Node.js whose `require` loads every one of the clients."""
 PROGRAM_SECONDS: Final = 60
 BODY: Final = 65536
 """The largest request body that the gateway of the house takes."""
@@ -201,7 +203,9 @@ def node_command() -> str:
     """Where Node.js is. Where it or the clients are absent the test is skipped; in CI it fails."""
     node = shutil.which("node")
     if node is None or shutil.which("npm") is None:
-        _absent("Node.js is not installed: install Node.js 20 or newer with npm, then run `make node-clients`")
+        _absent("Node.js is not installed: install Node.js 20.19 or newer with npm, then run `make node-clients`")
+    elif _version(node) < OLDEST:
+        _absent("this Node.js is too old: install Node.js 20.19 or newer, then run `make node-clients`")
     elif not MODULES.is_dir():
         _absent("the Node.js clients are not installed: run `make node-clients`")
     assert node is not None
@@ -212,6 +216,11 @@ def versions(*packages: str) -> str:
     """The packages with their versions, as they are installed."""
     found = [json.loads((MODULES / name / "package.json").read_text())["version"] for name in packages]
     return " with ".join(f"{name} {version}" for name, version in zip(packages, found, strict=True))
+
+
+def _version(node: str) -> tuple[int, ...]:
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=True)
+    return tuple(int(part) for part in said.stdout.strip().removeprefix("v").split(".")[:2])
 
 
 def _absent(what: str) -> None:

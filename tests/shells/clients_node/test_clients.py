@@ -1,7 +1,7 @@
 """Promise: the Node.js clients count through the gateway what was served, once, whatever dialect stands behind it.
 
 Each client is a program of this folder: the official ones, LangChain.js's and those of Vercel's `ai`. What each was
-tried with is a line at the end of the run. Needs Node.js 20 and `make node-clients`.
+tried with is a line at the end of the run. Needs Node.js 20.19 and `make node-clients`.
 """
 
 from __future__ import annotations
@@ -113,11 +113,11 @@ AI: Final[Mapping[str, Raised]] = {
     "unknown": ("APICallError", 404),
     "refused": ("APICallError", 503),
     "silent": ("APICallError", 502),
-    "broken": ("Object", None),
+    "broken": ("StreamProviderError", 500),
 }
-"""What `ai` raises. In a stream it hands out what the error frame said, as a part of the stream."""
-AI_RESPONSES: Final[Mapping[str, Raised]] = {**AI, "broken": ("Object", 500)}
-"""The status is of the client's own making."""
+"""What `ai` raises. In a stream the error is a part of the stream; its status is of the client's own making."""
+AI_COMPATIBLE: Final[Mapping[str, Raised]] = {**AI, "broken": ("StreamProviderError", None)}
+"""The same, but for that status."""
 
 
 SAID: Final[Mapping[str, str]] = {
@@ -171,7 +171,6 @@ CLIENTS: Final[Mapping[str, Client]] = {
         "openai_chat",
         _of_langchain,
         OPENAI,
-        lacks=frozenset({"cache_write"}),
     ),
     "@langchain/openai, responses": Client(
         ("@langchain/openai", "@langchain/core"),
@@ -180,7 +179,6 @@ CLIENTS: Final[Mapping[str, Client]] = {
         _of_langchain,
         OPENAI,
         door="responses",
-        lacks=frozenset({"cache_write"}),
     ),
     "@langchain/anthropic": Client(
         ("@langchain/anthropic", "@langchain/core"),
@@ -196,7 +194,7 @@ CLIENTS: Final[Mapping[str, Client]] = {
         "ai_compatible",
         "openai_chat",
         _of_ai,
-        AI,
+        AI_COMPATIBLE,
         lacks=frozenset({"cache_write"}),
     ),
     "@ai-sdk/openai": Client(
@@ -204,7 +202,7 @@ CLIENTS: Final[Mapping[str, Client]] = {
         "ai_openai",
         "openai_responses",
         _of_ai,
-        AI_RESPONSES,
+        AI,
         door="responses",
     ),
     "@ai-sdk/openai, chat completions": Client(
