@@ -119,7 +119,7 @@ SNAKE = {
         "response_modalities": ["TEXT"],
         "media_resolution": "MEDIA_RESOLUTION_LOW",
     },
-    "safety_settings": [],
+    "safety_settings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
     "service_tier": "FLEX",
 }
 
