@@ -129,6 +129,17 @@ def test_a_name_that_is_not_utf_8_hides_no_finish_from_a_gemini_client() -> None
     assert read.exit is Exit.COMPLETED
 
 
+def test_usage_with_bytes_that_are_not_utf_8_is_mended_like_any_other() -> None:
+    client = CLIENT_DIALECTS["gemini.embed"]
+    facts = ReplyFacts("ours", 1_700_000_000, "house-model", False, False)
+    relay, meter = client.relay(facts, Quirks()), Meter("attempt", 3)
+    reply = Reply(client, meter, streamed=False, choices=1, quirks=Quirks(), limits=Limits())
+    body = b'{"embeddings":[{"values":[0.5]}],"usageMetadata":{"promptTokenCount":9,"\xed":1}}'
+    for frame, events in [*reply.feed(body), *reply.close()]:
+        assert relay.carry(frame, events) == b""
+    assert msgspec.json.decode(relay.close(FINAL))["embeddings"] == [{"values": [0.5]}]
+
+
 @pytest.mark.parametrize("pieces", [1, 2, 7])
 def test_what_follows_the_end_mark_is_not_read_however_it_comes(pieces: int) -> None:
     stream = FINISH + DONE + b'data: {"error":{"message":"late"}}\n\n' + b"data: }\n\n"

@@ -189,4 +189,7 @@ def _same(before: msgspec.Raw | None, now: msgspec.Raw | None) -> bool:
     """Whether a member is already as it should be, whatever its white space."""
     if before is None or now is None:
         return before is now
-    return bytes(before) == bytes(now) or bool(msgspec.json.decode(before) == msgspec.json.decode(now))
+    try:
+        return bytes(before) == bytes(now) or bool(msgspec.json.decode(before) == msgspec.json.decode(now))
+    except UNREADABLE:  # a text in it is not UTF-8
+        return False
