@@ -20,7 +20,7 @@ from counterfoil.stores.books import LedgerBooks, open_books
 from counterfoil.stores.price_files import shipped_sheet
 from counterfoil.stores.view import usd
 from counterfoil.usage.reading import NO_READING, Counter, Reading, Report
-from counterfoil.usage.settle import Delivered, settle
+from counterfoil.usage.settle import Convention, Delivered, settle
 
 __all__: list[str] = []
 
@@ -367,7 +367,7 @@ def test_explain_shows_what_was_used_beside_what_is_billed(books: LedgerBooks, s
     # 12 at 0.15 and 7 at 0.60 dollars per million tokens.
     for step in (
         "billed_input 12 report 1",
-        "used tokens cache_read 448 input 52 output 10",
+        "used tokens input 52 cache_read 448 output 10",
         "The provider's bill is of other numbers:",
         "input 12 on the bill 0.15 0.0000018",
         "output 7 on the bill 0.6 0.0000042",
@@ -396,6 +396,17 @@ def test_searches_are_shown_priced_and_added_up(books: LedgerBooks, shell: Shell
     assert "search units" in out
     assert "images" not in out
     shell("verify")
+
+
+def test_explain_says_that_a_count_ran_no_model_and_names_no_unit_that_nobody_bills(
+    books: LedgerBooks, shell: Shell
+) -> None:
+    counting = _opening(1, convention=Convention(no_model=True), free=True)
+    _book(books, _entry(counting, reading=NO_READING))
+    out, _ = shell("explain", "01900001")
+    assert "no model runs: tokens are counted and not used, and nothing is billed" in out
+    assert "price: gpt-4o-mini, free: no model runs" in out
+    assert not any(unit in out for unit in ("search_units", "images"))
 
 
 def test_explain_says_whose_word_an_estimate_is_and_what_does_not_add_up(books: LedgerBooks, shell: Shell) -> None:

@@ -16,7 +16,7 @@ from counterfoil.ledger.price_sheet import SheetError
 from counterfoil.stores.explanation import Explanation, Part, ReadCounter, explain
 from counterfoil.stores.price_files import load_prices
 from counterfoil.usage.settle import Discrepancy
-from counterfoil.usage.usage import Provenance
+from counterfoil.usage.usage import UNIT_BUCKETS, Provenance
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "arrange", "run"]
 
@@ -111,10 +111,11 @@ def _reports(said: Explanation) -> None:
 
 
 def _reading(said: Explanation) -> None:
-    if not said.reading:
+    if not said.reading and not said.convention.no_model:
         return
-    _title("Reading: the last word on each counter")
-    print_table(("counter", "tokens", "said by"), [_read(one) for one in said.reading], right=("tokens",))
+    if said.reading:
+        _title("Reading: the last word on each counter")
+        print_table(("counter", "tokens", "said by"), [_read(one) for one in said.reading], right=("tokens",))
     if said.fell:
         print_line(f"A later report lowered: {', '.join(said.fell)}. The later one holds.")
     if said.implausible:
@@ -178,6 +179,8 @@ def _end(said: Explanation) -> None:
     rows = []
     now = None if said.corrected is None else msgspec.structs.asdict(said.corrected.usage)
     for figure, value in msgspec.structs.asdict(entry.usage).items():
+        if value is None and figure in UNIT_BUCKETS:  # nobody bills what was not asked for
+            continue
         voucher = entry.provenance.get(figure)
         corrected = [] if now is None else [tokens(now[figure])]
         rows.append((figure, tokens(value), *corrected, "" if voucher is None else _VOUCHERS[voucher]))

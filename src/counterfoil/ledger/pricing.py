@@ -37,7 +37,8 @@ def price_of(opening: Opening, model: str, table: PriceTable) -> Price | None:
         except ValueError:  # the configuration is checked when it is read; pricing never fails a request
             return None
     if opening.free:
-        return free_price(opening.provider, model)
+        source = "free: no model runs" if opening.convention.no_model else "local"
+        return free_price(opening.provider, model, source=source)
     if opening.price_id is None:
         return None
     return table.find(opening.price_id, model, opening.opened)

@@ -171,6 +171,8 @@ _OUTPUT_PARTS: Final = (Counter.REASONING, Counter.OUTPUT_AUDIO, Counter.OUTPUT_
 
 def convention_in_words(convention: Convention, reading: Reading = NO_READING) -> tuple[str, ...]:
     """The convention in sentences: all of it, or what concerns the counters that `reading` has."""
+    if convention.no_model:
+        return ("no model runs: tokens are counted and not used, and nothing is billed",)
     said = {counter for scope in reading.scopes.values() for counter in scope}
     sentences = [
         *_side("input", _INPUT_PARTS, convention.input_includes, said),
@@ -179,6 +181,8 @@ def convention_in_words(convention: Convention, reading: Reading = NO_READING) -
     sentences.append(f"total is {' + '.join(_NAMES[counter] for counter in Counter if counter in convention.total_is)}")
     if convention.hidden_reasoning:
         sentences.append("what the total has beyond that is reasoning")
+    if convention.no_output:
+        sentences.append("the answer is no text: output is 0 where nobody reports it")
     return tuple(sentences)
 
 
@@ -230,7 +234,7 @@ def _part(line: Line, opening: Opening, table: PriceTable) -> Part:
     steps = {str(step.bucket): step for step in cost.lines} if line.cost is not None else {}
     shown = []
     usage = line.usage
-    for bucket, count in usage.priced.items():
+    for bucket, count in _in_order(usage.priced).items():
         step = steps.get(bucket)
         shown.append(
             CostStep(
@@ -247,12 +251,16 @@ def _part(line: Line, opening: Opening, table: PriceTable) -> Part:
         kind=line.kind,
         waived=line.waived,
         steps=tuple(shown),
-        used=None if usage.billed is None else usage.buckets,
+        used=None if usage.billed is None else _in_order(usage.buckets),
         excess=line.usage.excess,
         cost=usd(line.cost),
         priced_by=line.priced_by,
         since=_since(listed) if same else None,
     )
+
+
+def _in_order(counts: Mapping[Bucket, int]) -> dict[Bucket, int]:
+    return {bucket: counts[bucket] for bucket in Bucket if bucket in counts}
 
 
 def _charged(line: Line) -> Price:
