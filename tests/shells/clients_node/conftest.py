@@ -1,4 +1,4 @@
-"""A line a client at the end of the output: what it was tried with, and whether all of it was right."""
+"""A line a client at the end of the output: what it was tried with, and whether all of it was right; or why it was not."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     lines: dict[str, list[str]] = {}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, ()):
+            if outcome == "skipped" and "clients_node" in report.nodeid:
+                lines["not tried"] = [str(report.longrepr[2]).removeprefix("Skipped: ")]
             for name, value in getattr(report, "user_properties", ()):
                 if name == "node client":
                     client, what, said = value
