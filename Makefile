@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 NODE_CLIENTS := $(VENV)/node-clients
 NODE_PINS := $(addprefix tests/shells/clients_node/,package.json package-lock.json .npmrc)
 LOCAL_MODEL := $(BIN)/counterfoil local install
+MINUTES ?= 1
 
 .PHONY: docs demo test lint types tests bench soak fuzz lock clean help node-clients langchain-matrix
 
@@ -24,7 +25,7 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
-	$(BIN)/mypy bench/gateway.py bench/importing.py fuzz/decoders.py docs/generate.py
+	$(BIN)/mypy bench/gateway.py bench/importing.py fuzz/decoders.py fuzz/framings.py fuzz/run.py docs/generate.py
 
 tests: $(VENV)/.dev
 	@$(LOCAL_MODEL)
@@ -38,8 +39,8 @@ bench: $(VENV)/.dev ## CPU per request and per chunk, beside nginx where it is t
 soak: $(VENV)/.dev ## kill the gateway for ten minutes and compare the books
 	$(BIN)/pytest tests/shells/test_kill.py --kills 500
 
-fuzz: $(VENV)/.dev ## ten minutes of random bytes against the decoders
-	$(BIN)/python fuzz/decoders.py --seconds 600
+fuzz: $(VENV)/.dev ## each framing and each decoder against bytes that coverage chooses; MINUTES=1 for each
+	$(BIN)/python fuzz/run.py --minutes $(MINUTES)
 
 docs: $(VENV)/.dev ## write the generated parts of docs/ again
 	$(BIN)/python docs/generate.py

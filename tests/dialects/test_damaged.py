@@ -129,6 +129,14 @@ def test_a_name_that_is_not_utf_8_hides_no_finish_from_a_gemini_client() -> None
     assert read.exit is Exit.COMPLETED
 
 
+@pytest.mark.parametrize("after", [b"}]", b",", b'{"error":{}}'])
+def test_what_follows_a_closed_array_is_no_part_of_it_however_it_comes(after: bytes) -> None:
+    dialect, body = CLIENT_DIALECTS["gemini"], b'[{"candidates":[{"finishReason":"STOP"}]}]' + after
+    whole = read_reply([body], dialect, streamed=True)
+    assert read_reply([body[place : place + 1] for place in range(len(body))], dialect, streamed=True) == whole
+    assert whole.exit is Exit.COMPLETED
+
+
 def test_usage_with_bytes_that_are_not_utf_8_is_mended_like_any_other() -> None:
     client = CLIENT_DIALECTS["gemini.embed"]
     facts = ReplyFacts("ours", 1_700_000_000, "house-model", False, False)

@@ -102,7 +102,9 @@ class JsonArrayFraming:
                 self._in_array = True
             elif sign == b"]" and self._in_array:
                 self._over = True
-                return Frame(b"", "", self._cut(len(self._pending)), comment=True)
+                frame = Frame(b"", "", self._cut(place + 1), comment=True)
+                self._pending.clear()  # however it was cut, what follows is no part of the array
+                return frame
             else:
                 self._failure = FrameDamaged(_DAMAGED)
                 return None
