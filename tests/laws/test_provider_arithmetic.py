@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from counterfoil.usage.reading import Counter, Reading, Report, ReportLine
 from counterfoil.usage.settle import Convention, Delivered, DiscrepancyKind, Settlement, settle
 from counterfoil.usage.usage import Bucket, Provenance
@@ -259,11 +261,58 @@ def test_llama_cpp_whole_reply_reports_one_choice_and_the_other_is_estimated() -
     assert DiscrepancyKind.CHOICES_UNREPORTED in _kinds(settled)
 
 
-def test_a_report_of_zeros_beside_text_stands_and_is_suspicious() -> None:
-    seen = Delivered(input=50, output=30)
-    settled = _settled(Convention(), Report({Counter.INPUT: 0, Counter.OUTPUT: 0, Counter.TOTAL: 0}), seen=seen)
+ZEROS = Report({Counter.INPUT: 0, Counter.OUTPUT: 0, Counter.TOTAL: 0, Counter.REASONING: 0})
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_report_of_nothing_but_zeros_beside_text_is_no_measure_and_no_free_call(ended: bool) -> None:
+    seen = Delivered(input=50, output=30, since_report=0)
+    settled = _settled(Convention(), ZEROS, ended=ended, seen=seen)
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (50, 30)
+    assert set(settled.usage.provenance.values()) == {Provenance.ESTIMATED}
+    assert _kinds(settled) == [DiscrepancyKind.ZERO_BESIDE_TEXT]
+    assert settled.provider_total == 0
+
+
+def test_the_bill_of_a_report_of_nothing_but_zeros_is_no_measure_either() -> None:
+    billed = Report({**ZEROS.counts, Counter.BILLED_INPUT: 0, Counter.BILLED_OUTPUT: 0})
+    assert _settled(Convention(), billed, seen=Delivered(input=50, output=30)).usage.priced[Bucket.OUTPUT] == 30
+
+
+def test_zeros_beside_the_words_of_a_filter_are_true() -> None:
+    """A prompt that Bedrock's guardrail blocks is answered by a text of its owner's; no model has run."""
+    settled = _settled(Convention(), ZEROS, seen=Delivered(input=50, output=30, filtered=True))
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (0, 0)
+    assert not settled.usage.estimated
+    assert _kinds(settled) == [DiscrepancyKind.ZERO_BESIDE_TEXT]
+
+
+def test_an_output_of_zero_beside_an_input_stands_and_is_suspicious() -> None:
+    settled = _settled(Convention(), Report({Counter.INPUT: 7, Counter.OUTPUT: 0}), seen=Delivered(output=30))
     assert settled.usage.output_tokens == 0
     assert _kinds(settled) == [DiscrepancyKind.ZERO_BESIDE_TEXT]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_total_that_is_the_prompts_makes_no_output_of_zero_beside_text(ended: bool) -> None:
+    """Gemini leaves `candidatesTokenCount` out of frames, and then says the prompt, or prompt and thoughts, as total."""
+    beside = Convention(
+        output_includes=frozenset(), total_is=frozenset({Counter.INPUT, Counter.OUTPUT, Counter.REASONING})
+    )
+    report = Report({Counter.INPUT: 7, Counter.REASONING: 40, Counter.TOTAL: 47})
+    settled = _settled(beside, report, ended=ended, seen=Delivered(input=9, output=30))
+    assert settled.usage.buckets == {Bucket.INPUT: 7, Bucket.OUTPUT: 30, Bucket.REASONING: 40}
+    assert settled.usage.provenance[Bucket.OUTPUT] is Provenance.ESTIMATED
+    assert settled.usage.provenance[Bucket.REASONING] is not Provenance.ESTIMATED
+    assert _kinds(settled) == [DiscrepancyKind.ZERO_BESIDE_TEXT]
+
+
+def test_an_output_derived_from_the_running_total_of_a_cut_reply_is_a_floor() -> None:
+    report = Report({Counter.INPUT: 7, Counter.TOTAL: 12})
+    cut = _settled(Convention(), report, ended=False, seen=Delivered(output=30))
+    assert (cut.usage.output_tokens, cut.usage.provenance[Bucket.OUTPUT]) == (30, Provenance.ESTIMATED)
+    early = _settled(Convention(), report, ended=False, seen=Delivered(output=3))
+    assert (early.usage.output_tokens, early.usage.provenance[Bucket.OUTPUT]) == (5, Provenance.PARTIAL)
 
 
 def test_a_reply_without_any_report_is_estimated_and_hidden_output_makes_it_a_lower_bound() -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "FinishReason",
     "LogprobsGiven",
     "OpaqueGiven",
+    "OutputHidden",
     "Ranked",
     "RankingGiven",
     "ReasoningDelta",
@@ -88,6 +89,13 @@ class RedactedReasoningGiven(msgspec.Struct, frozen=True, tag=True):
     choice: int = 0
     origin: str = ""
     """As of `ReasoningSigned`."""
+
+
+class OutputHidden(msgspec.Struct, frozen=True, tag=True):
+    """The model began to write something that is not shown as it is written: encrypted reasoning, a call that its
+    provider answers itself. Clients are told what comes of it; the books know from here on that there was more."""
+
+    choice: int = 0
 
 
 class RefusalDelta(msgspec.Struct, frozen=True, tag=True):
@@ -190,6 +198,7 @@ Event = (
     | ReasoningDelta
     | ReasoningSigned
     | RedactedReasoningGiven
+    | OutputHidden
     | RefusalDelta
     | ToolCallStarted
     | ToolArgumentsDelta

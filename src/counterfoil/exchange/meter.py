@@ -15,8 +15,10 @@ from counterfoil.core.event import (
     ChoiceFinished,
     EmbeddingsGiven,
     Event,
+    FinishReason,
     LogprobsGiven,
     OpaqueGiven,
+    OutputHidden,
     RankingGiven,
     ReasoningDelta,
     ReasoningSigned,
@@ -45,6 +47,7 @@ class Meter:
 
     __slots__ = (
         "_at_report",
+        "_filtered",
         "_hidden",
         "_input",
         "_noted",
@@ -70,6 +73,8 @@ class Meter:
         self._reasoning = Tally()
         self._at_report: int | None = None
         self._hidden = False
+        self._filtered: bool | None = None
+        """Whether a filter ended all choices that have finished; None while none has."""
         self._noted: tuple[int, int] = (0, 0)
 
     def see(self, events: Sequence[Event]) -> None:
@@ -92,11 +97,13 @@ class Meter:
                         self._at_report = self._seen
                 case ReplyStarted(id=reply_id):
                     self.identify(reply_id)
-                case RedactedReasoningGiven():
-                    self._hidden = True
+                case RedactedReasoningGiven() | OutputHidden() | ReasoningSigned():
+                    self._hidden = True  # what is proved is a summary: Claude's since version 4, Gemini's, OpenAI's
+                case ChoiceFinished(reason=reason):
+                    self._filtered = reason is FinishReason.CONTENT_FILTER and self._filtered is not False
                 case ReplyFailed(failure=failure):
                     self.failure = failure
-                case ReasoningSigned() | LogprobsGiven() | OpaqueGiven() | ChoiceFinished():
+                case LogprobsGiven() | OpaqueGiven():
                     pass
                 case EmbeddingsGiven() | RankingGiven() | TokensCounted():
                     pass
@@ -118,6 +125,7 @@ class Meter:
             choices=frozenset(per_choice),
             per_choice=per_choice if len(per_choice) > 1 else {},
             hidden=self._hidden,
+            filtered=self._filtered is True,
         )
 
     def progress(self, at: float) -> Progress | None:

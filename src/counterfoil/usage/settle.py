@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from counterfoil.usage.delivered import Delivered, estimated, is_hollow, is_underivable
 from counterfoil.usage.reading import WHOLE_REPLY, Counter, Observation, Reading, ReportLine
 from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, UNIT_BUCKETS, Bucket, Provenance, Usage, total_of
 
@@ -107,25 +108,6 @@ class Discrepancy(msgspec.Struct, frozen=True, omit_defaults=True):
     expected: int | None = None
 
 
-class Delivered(msgspec.Struct, frozen=True):
-    """What was seen of a reply, in estimated tokens. All that `settle` needs to know about content."""
-
-    input: int | None = None
-    """Estimate of the input, from the request."""
-    output: int = 0
-    """Estimate of all visible output seen, reasoning excluded."""
-    reasoning: int = 0
-    """Estimate of all visible reasoning seen."""
-    since_report: int | None = None
-    """Estimate of output and reasoning seen after the last report of OUTPUT; None when it was never reported."""
-    choices: frozenset[int] = frozenset()
-    """Choices that produced anything."""
-    per_choice: Mapping[int, int] = {}
-    """Estimate of output per choice, kept when there are several."""
-    hidden: bool = False
-    """Output exists that nobody can see (encrypted or withheld reasoning): estimates are lower bounds."""
-
-
 class SettledLine(msgspec.Struct, frozen=True):
     """One model's part of an attempt."""
 
@@ -166,6 +148,9 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
     found += [Discrepancy(DiscrepancyKind.IMPLAUSIBLE, counter) for counter in sorted(reading.implausible)]
     voucher = Provenance.REPORTED if ended else Provenance.PARTIAL
     whole, unreported = _whole_reply(reading, delivered, found)
+    if delivered is not None and not reading.lines and is_hollow(whole, delivered):
+        found.append(Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, delivered.output))
+        whole = {}
     if any(said.estimated for said in whole.values()):
         voucher = Provenance.ESTIMATED  # whoever reported it vouches for no more
     counts = {counter: said.value for counter, said in whole.items()}
@@ -174,6 +159,10 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
     top = _usage({Counter.OUTPUT: 0, **counts} if silent else counts, _stale(whole), convention, voucher, found)
     if silent:
         top = Usage(top.buckets, {**top.provenance, Bucket.OUTPUT: Provenance.DERIVED}, top.excess)
+    elif delivered is not None and Counter.OUTPUT not in counts and is_underivable(top, delivered):
+        found.append(Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.TOTAL, 0, delivered.output))
+        buckets = {bucket: count for bucket, count in top.buckets.items() if bucket is not Bucket.OUTPUT}
+        top = msgspec.structs.replace(top, buckets=buckets)
     if reading.lines:
         lines = tuple(_line(line, convention, voucher, found) for line in reading.lines)
         _check_lines(lines, top, found)
@@ -185,10 +174,10 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
             found.append(Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, delivered.output))
         said = whole.get(Counter.OUTPUT)
         added = unreported if ended else unreported + (delivered.since_report or 0)
-        # A line's output and one derived from the total are measures too; only a placeholder is not.
-        placeholder = not reading.lines and said is not None and said.provisional
+        # A line's output and one derived from the total of a whole reply are measures too; a placeholder is not.
+        placeholder = not reading.lines and (not ended if said is None else said.provisional)
         measured = Bucket.OUTPUT in lines[-1].usage.buckets and not placeholder
-        filled = _estimated(lines[-1].usage, delivered, added, measured=measured)
+        filled = estimated(lines[-1].usage, delivered, added, measured=measured)
         lower_bound = delivered.hidden and filled.provenance.get(Bucket.OUTPUT) is Provenance.ESTIMATED
         lines = (*lines[:-1], msgspec.structs.replace(lines[-1], usage=filled))
     lines = _billed(lines, [line.counts for line in reading.lines] or [counts], added)
@@ -375,27 +364,3 @@ def _billed(
             line = msgspec.structs.replace(line, usage=usage)
         found.append(line)
     return tuple(found)
-
-
-def _estimated(usage: Usage, delivered: Delivered, added: int, *, measured: bool) -> Usage:
-    """Fill what nobody reported with what was seen."""
-    buckets, provenance = dict(usage.buckets), dict(usage.provenance)
-
-    def put(bucket: Bucket, value: int) -> None:
-        buckets[bucket] = value
-        provenance[bucket] = Provenance.ESTIMATED
-
-    if Bucket.INPUT not in buckets and delivered.input is not None:
-        parts = sum(buckets.get(bucket, 0) for bucket in INPUT_BUCKETS)
-        put(Bucket.INPUT, max(0, delivered.input - parts))
-    if measured:
-        if added:
-            put(Bucket.OUTPUT, buckets.get(Bucket.OUTPUT, 0) + added)
-    else:
-        # A placeholder counts what was generated when it was sent: it is a floor, not a measure.
-        placeholder = sum(buckets.get(bucket, 0) for bucket in OUTPUT_BUCKETS)
-        if Bucket.OUTPUT not in buckets or delivered.output + delivered.reasoning > placeholder:
-            put(Bucket.OUTPUT, delivered.output)
-            if delivered.reasoning and Bucket.REASONING not in buckets:
-                put(Bucket.REASONING, delivered.reasoning)
-    return Usage(buckets, provenance, usage.excess)

@@ -9,6 +9,7 @@ from typing import Any
 from counterfoil.core.event import (
     ChoiceFinished,
     Event,
+    OutputHidden,
     ReasoningDelta,
     ReplyStarted,
     TextDelta,
@@ -78,8 +79,8 @@ def whole(*blocks: object, stop: str | None = "end_turn", usage: object = USAGE)
 
 
 def heard(reply: ReadReply) -> list[Event]:
-    """What the reply says, without who says it and what it cost, its text joined."""
-    return joined(event for event in reply.events if not isinstance(event, ReplyStarted | UsageReported))
+    """What a client is told of the reply, without who says it and what it cost, its text joined."""
+    return joined(e for e in reply.events if not isinstance(e, OutputHidden | ReplyStarted | UsageReported))
 
 
 def joined(events: Iterable[Event]) -> list[Event]:

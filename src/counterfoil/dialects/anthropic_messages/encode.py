@@ -25,6 +25,7 @@ from counterfoil.core.event import (
     LogprobsGiven,
     OpaqueGiven,
     OutputHidden,
+    OutputHidden,
     RankingGiven,
     ReasoningDelta,
     ReasoningSigned,

@@ -18,6 +18,7 @@ from counterfoil.core.event import (
     Event,
     FinishReason,
     OpaqueGiven,
+    OutputHidden,
     ReasoningDelta,
     ReasoningSigned,
     RedactedReasoningGiven,
@@ -175,7 +176,7 @@ class ConverseDecoder:
     def _call(self, raw: msgspec.Raw) -> list[Event]:
         tool = read(raw, ToolUse)
         if tool.type == _SERVER_TOOL:
-            return [OpaqueGiven(_SERVER_TOOL, msgspec.Raw(bytes(raw)))]
+            return [OutputHidden(), OpaqueGiven(_SERVER_TOOL, msgspec.Raw(bytes(raw)))]
         started = self._begin(tool)
         arguments = bytes(tool.input).decode() if given(tool.input) else _NO_ARGUMENTS
         return [started, ToolArgumentsDelta(started.call, arguments)]
@@ -183,7 +184,7 @@ class ConverseDecoder:
     @staticmethod
     def _reasoning(said: ReasoningContent) -> list[Event]:
         if said.redacted_content is not None:
-            return [_redacted(base64.b64decode(said.redacted_content, validate=True))]
+            return [OutputHidden(), _redacted(base64.b64decode(said.redacted_content, validate=True))]
         found = said.reasoning_text
         if found is None:
             return []
@@ -216,7 +217,7 @@ class ConverseDecoder:
         tool = read(start.tool_use, ToolUse)
         if tool.type == _SERVER_TOOL:
             self._open[index] = _Open(opaque=bytes(start.tool_use))
-            return events
+            return [*events, OutputHidden()]
         started = self._begin(tool)
         self._open[index] = _Open(started.call)
         return [*events, started]
@@ -258,8 +259,9 @@ class ConverseDecoder:
             opened = self._open.setdefault(index, _Open())
             if not opened.fits(said.redacted_content):
                 return _too_large()
+            begun = not opened.redacted
             opened.redacted += base64.b64decode(said.redacted_content, validate=True)
-            return []
+            return [OutputHidden()] if begun else []
         events: list[Event] = [ReasoningDelta(said.text)] if said.text else []
         return [*events, ReasoningSigned(said.signature)] if said.signature else events
 

@@ -23,6 +23,7 @@ from counterfoil.core.event import (
     FinishReason,
     LogprobsGiven,
     OpaqueGiven,
+    OutputHidden,
     RankingGiven,
     ReasoningDelta,
     ReasoningSigned,
@@ -207,8 +208,8 @@ class GeminiEncoder:
             case ChoiceFinished():
                 candidate = self._of(event.choice)
                 candidate.finish = candidate.finish or event
-            case UsageReported() | ReplyFailed():
-                pass  # the exchange settles the one and tells the other by `fail`
+            case UsageReported() | OutputHidden() | ReplyFailed():
+                pass  # the books are settled by the exchange, and a failure is told by `fail`
             case EmbeddingsGiven() | RankingGiven() | TokensCounted():
                 pass  # of other operations
             case _:

@@ -22,6 +22,7 @@ from counterfoil.core.event import (
     FinishReason,
     LogprobsGiven,
     OpaqueGiven,
+    OutputHidden,
     RankingGiven,
     ReasoningDelta,
     ReasoningSigned,
@@ -144,8 +145,8 @@ class ChatEncoder:
             case ReplyStarted():
                 self._begin(event)
                 return b""
-            case UsageReported() | ReplyFailed():
-                return b""  # the exchange settles the one and tells the other by `fail`
+            case UsageReported() | OutputHidden() | ReplyFailed():
+                return b""  # the books are settled by the exchange, and a failure is told by `fail`
             case EmbeddingsGiven() | RankingGiven() | TokensCounted():
                 return b""  # of other operations
 

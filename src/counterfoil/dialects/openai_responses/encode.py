@@ -26,6 +26,7 @@ from counterfoil.core.event import (
     FinishReason,
     LogprobsGiven,
     OpaqueGiven,
+    OutputHidden,
     RankingGiven,
     ReasoningDelta,
     ReasoningSigned,
@@ -159,7 +160,7 @@ class ResponsesEncoder:
             case ChoiceFinished():
                 if event.choice == 0 and self._finish is None:
                     self._finish = event
-            case UsageReported() | ReplyFailed() | LogprobsGiven():
+            case UsageReported() | ReplyFailed() | LogprobsGiven() | OutputHidden():
                 return
             case EmbeddingsGiven() | RankingGiven() | TokensCounted():
                 return  # of other operations

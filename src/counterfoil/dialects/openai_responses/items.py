@@ -18,6 +18,7 @@ from counterfoil.core.event import (
     Event,
     LogprobsGiven,
     OpaqueGiven,
+    OutputHidden,
     ReasoningDelta,
     ReasoningSigned,
     RedactedReasoningGiven,
@@ -81,6 +82,8 @@ class ItemState:
         """The item begins. What it already holds is said when it is done."""
         if self.call >= 0:
             events.append(ToolCallStarted(self.call, word_of(item.call_id) or self.id, word_of(item.name)))
+        elif self.kind != MESSAGE:
+            events.append(OutputHidden())  # reasoning of which a summary is shown, or an item that comes once it is whole
 
     def text(self, part: int, text: str, events: list[Event], *, whole: bool = False) -> None:
         """More text, or all of it."""
