@@ -25,7 +25,6 @@ from counterfoil.core.event import (
     LogprobsGiven,
     OpaqueGiven,
     OutputHidden,
-    OutputHidden,
     RankingGiven,
     ReasoningDelta,
     ReasoningSigned,
