@@ -65,6 +65,24 @@ def test_azure_goes_by_its_key_else_by_entra_else_says_both(provider: str) -> No
     assert "write api_key or set AZURE_OPENAI_API_KEY. Without one: set AZURE_TENANT_ID," in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("base_url", "sent"),
+    [
+        ("https://r.openai.azure.com", True),
+        ("https://models.example.com/azure", True),  # in front of it, under a name of one's own
+        ("http://127.0.0.1:8080", True),
+        ("http://r.openai.azure.com", False),
+        ("http://localhost.example.com", False),
+    ],
+)
+def test_what_the_environment_holds_goes_to_a_tenants_address_but_never_in_the_clear(base_url: str, sent: bool) -> None:
+    by_entra = built("azure-openai", ENTRA, base_url=base_url)
+    by_key = built("azure-openai", {"AZURE_OPENAI_API_KEY": "hush"}, base_url=base_url)
+    assert (by_entra.deployment.fetched, by_key.deployment.secret is not None) == (sent, sent)
+    assert bool(by_entra.warnings) is bool(by_key.warnings) is not sent
+    assert built("azure-openai", {}, base_url=base_url, api_key="own").deployment.secret == "own"
+
+
 def test_what_shows_credentials_is_found_without_fetching_them_and_only_where_nothing_is_missing() -> None:
     def found(environ: dict[str, str]) -> dict[str, str]:
         rows = {name: row for name, row in TABLE.items() if row.probe is None}

@@ -109,7 +109,8 @@ def address_of(
             raise DeploymentError("an http or https URL is expected, without user, query or fragment", "base_url")
         if _is_here(written.base_url, settings):
             warnings.append("its base_url is where this gateway listens unless told otherwise")
-        own = row.keyless or row.base_url is None or _is_own(written.base_url, row, place)
+        tenants = row.base_url is None and _is_unheard(written.base_url)
+        own = row.keyless or tenants or _is_own(written.base_url, row, place)
         return Address(written.base_url, own, moved=written.base_url != _home_if_said(row, place))
     for name in row.base_url_env:
         moved = environ.get(name, "").strip()
@@ -158,6 +159,12 @@ def _is_own(url: str, row: Provider, place: Place) -> bool:
     if home.hostname and (there.scheme in (home.scheme, "https")) and _below(host, home.hostname):
         return True
     return there.scheme == "https" and any(_below(host, own) for own in row.own_hosts)
+
+
+def _is_unheard(url: str) -> bool:
+    """Whether what is sent there can be heard by nobody between: it goes over TLS, or stays on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in _LOOPBACK
 
 
 def _below(host: str, own: str) -> bool:
