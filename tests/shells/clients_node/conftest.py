@@ -1,4 +1,4 @@
-"""A line a client at the end of the output: what it was tried with, and whether all of it was right; or why it was not."""
+"""A line a client at the end of the output: what it was tried with and whether all was right, or why it was not."""
 
 from __future__ import annotations
 

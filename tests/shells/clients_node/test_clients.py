@@ -7,10 +7,11 @@ tried with is a line at the end of the run. Needs Node.js 20.19 and `make node-c
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -26,99 +27,12 @@ from tests.shells.clients_node.house import (
     Cell,
     House,
     Told,
-    Way,
     house,
     versions,
 )
+from tests.shells.clients_node.table import CLIENTS, Client, counts_of_messages
 
 __all__: list[str] = []
-
-Usage = Mapping[str, Any]
-Raised = tuple[str, int | None]
-"""The class of an exception, and its status."""
-
-WHOLE_AND_STREAM: Final[tuple[Way, ...]] = ("whole", "stream")
-ALL_WAYS: Final[tuple[Way, ...]] = ("whole", "stream", "helper")
-
-
-def _of_responses(usage: Usage) -> Counts:
-    inside, out = usage["input_tokens_details"], usage["output_tokens_details"]
-    counts = Counts(
-        input=usage["input_tokens"],
-        output=usage["output_tokens"],
-        cache_read=inside["cached_tokens"],
-        cache_write=inside.get("cache_write_tokens"),
-        reasoning=out["reasoning_tokens"],
-    )
-    assert usage["total_tokens"] == counts.total
-    return counts
-
-
-def _of_messages(usage: Usage) -> Counts:
-    read, write = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
-    return Counts(
-        input=usage["input_tokens"] + (read or 0) + (write or 0),
-        output=usage["output_tokens"],
-        cache_read=read,
-        cache_write=write,
-        reasoning=(usage.get("output_tokens_details") or {}).get("thinking_tokens"),
-    )
-
-
-def _of_langchain(usage: Usage) -> Counts:
-    inside, out = usage.get("input_token_details") or {}, usage.get("output_token_details") or {}
-    counts = Counts(
-        input=usage["input_tokens"],
-        output=usage["output_tokens"],
-        cache_read=inside.get("cache_read"),
-        cache_write=inside.get("cache_creation"),
-        reasoning=out.get("reasoning"),
-    )
-    assert usage["total_tokens"] == counts.total
-    return counts
-
-
-def _of_ai(usage: Usage) -> Counts:
-    inside, out = usage["inputTokenDetails"], usage["outputTokenDetails"]
-    counts = Counts(
-        input=usage["inputTokens"],
-        output=usage["outputTokens"],
-        cache_read=inside.get("cacheReadTokens"),
-        cache_write=inside.get("cacheWriteTokens"),
-        reasoning=out.get("reasoningTokens"),
-    )
-    assert usage["totalTokens"] == counts.total
-    return counts
-
-
-OPENAI: Final[Mapping[str, Raised]] = {
-    "field": ("BadRequestError", 400),
-    "key": ("AuthenticationError", 401),
-    "size": ("APIError", 413),
-    "unknown": ("NotFoundError", 404),
-    "refused": ("InternalServerError", 503),
-    "silent": ("InternalServerError", 502),
-    "broken": ("APIError", None),
-}
-"""What `openai` raises, and older `@anthropic-ai/sdk`; LangChain.js lets their exceptions through."""
-ANTHROPIC: Final[Mapping[str, Raised]] = {
-    **OPENAI,
-    "size": ("ContentTooLargeError", 413),
-    "refused": ("ServiceUnavailableError", 503),
-}
-AI: Final[Mapping[str, Raised]] = {
-    "field": ("APICallError", 400),
-    "key": ("APICallError", 401),
-    "size": ("APICallError", 413),
-    "unknown": ("APICallError", 404),
-    "refused": ("APICallError", 503),
-    "silent": ("APICallError", 502),
-    "broken": ("StreamProviderError", 500),
-}
-"""What `ai` raises. In a stream the error is a part of the stream; its status is of the client's own making."""
-AI_COMPATIBLE: Final[Mapping[str, Raised]] = {**AI, "broken": ("StreamProviderError", None)}
-"""The same, but for that status."""
-
 
 SAID: Final[Mapping[str, str]] = {
     "field": "xpected `",
@@ -136,98 +50,57 @@ MADE_BEHIND: Final = frozenset(EXITS)
 """The troubles that a provider makes."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Client:
-    """One client: what it is made of, how it is asked, and how its usage is read."""
-
-    packages: tuple[str, ...]
-    program: str
-    native: str
-    """The dialect it speaks."""
-    counts: Callable[[Usage], Counts]
-    raised: Mapping[str, Raised]
-    door: str = "chat"
-    """Which of its doors, where it has two."""
-    ways: tuple[Way, ...] = WHOLE_AND_STREAM
-    lacks: frozenset[str] = frozenset()
-    """The counts that this client has no place for."""
-    reasons: bool = True
-    """Whether it has a place for the text of reasoning."""
-    reads_head: bool = False
-    """Whether it reads a stream's input in `message_start` only."""
-
-
-CLIENTS: Final[Mapping[str, Client]] = {
-    "openai, chat completions": Client(("openai",), "openai_chat", "openai_chat", told, OPENAI, ways=ALL_WAYS),
-    "openai, responses": Client(
-        ("openai",), "openai_responses", "openai_responses", _of_responses, OPENAI, ways=ALL_WAYS
-    ),
-    "@anthropic-ai/sdk": Client(
-        ("@anthropic-ai/sdk",), "anthropic", "anthropic_messages", _of_messages, ANTHROPIC, ways=ALL_WAYS
-    ),
-    "@langchain/openai": Client(
-        ("@langchain/openai", "@langchain/core"),
-        "langchain_openai",
-        "openai_chat",
-        _of_langchain,
-        OPENAI,
-    ),
-    "@langchain/openai, responses": Client(
-        ("@langchain/openai", "@langchain/core"),
-        "langchain_openai",
-        "openai_responses",
-        _of_langchain,
-        OPENAI,
-        door="responses",
-    ),
-    "@langchain/anthropic": Client(
-        ("@langchain/anthropic", "@langchain/core"),
-        "langchain_anthropic",
-        "anthropic_messages",
-        _of_langchain,
-        OPENAI,
-        lacks=frozenset({"reasoning"}),
-        reads_head=True,
-    ),
-    "@ai-sdk/openai-compatible": Client(
-        ("@ai-sdk/openai-compatible", "ai"),
-        "ai_compatible",
-        "openai_chat",
-        _of_ai,
-        AI_COMPATIBLE,
-        lacks=frozenset({"cache_write"}),
-    ),
-    "@ai-sdk/openai": Client(
-        ("@ai-sdk/openai", "ai"),
-        "ai_openai",
-        "openai_responses",
-        _of_ai,
-        AI,
-        door="responses",
-    ),
-    "@ai-sdk/openai, chat completions": Client(
-        ("@ai-sdk/openai", "ai"), "ai_openai", "openai_chat", _of_ai, AI, reasons=False
-    ),
-    "@ai-sdk/anthropic": Client(("@ai-sdk/anthropic", "ai"), "ai_anthropic", "anthropic_messages", _of_ai, AI),
-}
+Hear = Callable[[str], dict[str, Told]]
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    names = [_key(name, kind) for name in CLIENTS for kind in ("cells", "errors", "head")]
-    with house(tmp_path_factory.mktemp("house"), [*names, "once", "twice"]) as made:
+    with house(tmp_path_factory.mktemp("house"), [*map(_key, CLIENTS), "once", "twice"]) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def hear(running: House) -> Hear:
+    """What was told of each cell of a client, by its name; all of them are asked at the first call."""
+
+    @functools.cache
+    def heard(name: str) -> dict[str, Told]:
+        client = CLIENTS[name]
+        cells = [*_cells(client), *_troubled(client), *_waiting(client)]
+        return running.ask(client.program, [cell.order(client.door) for cell in cells], _key(name))
+
+    return heard
+
+
+def _cells(client: Client) -> list[Cell]:
+    return [Cell(behind, way, feature) for behind in BEHIND for way in client.ways for feature in FEATURES]
+
+
+def _troubled(client: Client) -> list[Cell]:
+    across = "anthropic_messages" if client.native != "anthropic_messages" else "openai_chat"
+    return [
+        Cell(behind, way, trouble=trouble)
+        for trouble in TROUBLES
+        for behind in ((client.native, across) if trouble in MADE_BEHIND else (across,))
+        for way in client.ways
+        if way != "whole" or trouble != "broken"
+    ]
+
+
+def _waiting(client: Client) -> list[Cell]:
+    """Where there is a head, and it waits."""
+    behind = [dialect for dialect in BEHIND if client.native == "anthropic_messages" and dialect != client.native]
+    return [Cell(one, "stream", feature, head="buffer") for one in behind for feature in FEATURES]
 
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_client_hears_and_counts_what_was_served(
-    running: House, name: str, record_property: Callable[[str, object], None]
+    hear: Hear, name: str, record_property: Callable[[str, object], None]
 ) -> None:
     client = CLIENTS[name]
-    cells = [Cell(behind, way, feature) for behind in BEHIND for way in client.ways for feature in FEATURES]
+    cells = _cells(client)
     record_property("node client", (_titled(name), f"{len(cells)} cells", f"all equal{_but(client)}"))
-    told_of = running.ask(client.program, [cell.order(client.door) for cell in cells], _key(name, "cells"))
-    wrong = [line for cell in cells for line in _differences(client, cell, told_of[cell.name])]
+    wrong = [line for cell in cells for line in _differences(client, cell, hear(name)[cell.name])]
     assert not wrong, "\n".join(["", *wrong])
 
 
@@ -266,12 +139,12 @@ def _seen(client: Client, cell: Cell, said: Told) -> Counts:
     if head is None:
         return served
     if head.get("estimated") is not True:
-        assert _of_messages(head).input == served.input, cell.name
+        assert counts_of_messages(head).input == served.input, cell.name
         return served
     # The one expected exception (`messages_head: estimate`): the input is that of the head, which is marked.
     assert cell.behind != client.native, cell.name
     if client.reads_head:
-        first = _of_messages(head)
+        first = counts_of_messages(head)
         return dataclasses.replace(
             served, input=first.input, cache_read=first.cache_read, cache_write=first.cache_write
         )
@@ -293,21 +166,11 @@ def _plain(counts: Counts) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_a_client_raises_its_own_errors(
-    running: House, name: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_client_raises_its_own_errors(hear: Hear, name: str, record_property: Callable[[str, object], None]) -> None:
     client = CLIENTS[name]
-    across = "anthropic_messages" if client.native != "anthropic_messages" else "openai_chat"
-    cells = [
-        Cell(behind, way, trouble=trouble)
-        for trouble in TROUBLES
-        for behind in ((client.native, across) if trouble in MADE_BEHIND else (across,))
-        for way in client.ways
-        if way != "whole" or trouble != "broken"
-    ]
+    cells = _troubled(client)
     record_property("node client", (_titled(name), f"{len(cells)} errors", "all its own"))
-    told_of = running.ask(client.program, [cell.order(client.door) for cell in cells], _key(name, "errors"))
-    wrong = [line for cell in cells for line in _unlike(client, cell, told_of[cell.name])]
+    wrong = [line for cell in cells for line in _unlike(client, cell, hear(name)[cell.name])]
     assert not wrong, "\n".join(["", *wrong])
 
 
@@ -347,15 +210,13 @@ def test_langchain_counts_twice_what_was_said_beside_choices_and_once_through_th
     assert (twice["prompt_tokens"], twice["completion_tokens"], twice["total_tokens"]) == (80, 34, 114)
 
 
-@pytest.mark.parametrize("name", [name for name, client in CLIENTS.items() if client.native == "anthropic_messages"])
-def test_a_head_that_waits_is_exact(running: House, name: str) -> None:
+@pytest.mark.parametrize("name", [name for name, client in CLIENTS.items() if _waiting(client)])
+def test_a_head_that_waits_is_exact(hear: Hear, name: str) -> None:
     client = CLIENTS[name]
-    behind = [dialect for dialect in BEHIND if dialect != client.native]
-    cells = [Cell(one, "stream", feature, head="buffer") for one in behind for feature in FEATURES]
-    told_of = running.ask(client.program, [cell.order(client.door) for cell in cells], _key(name, "head"))
-    wrong = [line for cell in cells for line in _differences(client, cell, told_of[cell.name])]
+    cells = _waiting(client)
+    wrong = [line for cell in cells for line in _differences(client, cell, hear(name)[cell.name])]
     assert not wrong, "\n".join(["", *wrong])
-    heads = [said.heard["head"] for said in told_of.values() if "head" in said.heard]
+    heads = [head for cell in cells if (head := hear(name)[cell.name].heard.get("head")) is not None]
     assert not [head for head in heads if "estimated" in head]
     assert len(heads) == (0 if client.program == "ai_anthropic" else len(cells))
 
@@ -375,5 +236,5 @@ def _titled(name: str) -> str:
     return f"{name} ({versions(*CLIENTS[name].packages)})"
 
 
-def _key(name: str, kind: str) -> str:
-    return re.sub("[^a-z]+", "-", f"{name} {kind}").strip("-")
+def _key(name: str) -> str:
+    return re.sub("[^a-z]+", "-", name).strip("-")
