@@ -57,8 +57,10 @@ _SAID = {"cell": ("cells", "all equal", "differ"), "error": ("errors", "all its 
 
 def _part(kind: str, outcomes: Sequence[str]) -> str:
     noun, good, bad = _SAID[kind]
-    failed = sum(outcome != "passed" for outcome in outcomes)
-    return f"{len(outcomes)} {noun}, {f'{failed} {bad}' if failed else good}"
+    skipped = outcomes.count("skipped")
+    failed = len(outcomes) - skipped - outcomes.count("passed")
+    said = f"{failed} {bad}" if failed else f"the others {good}" if skipped else good
+    return ", ".join([f"{len(outcomes)} {noun}", *([f"{skipped} not run"] if skipped else []), said])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

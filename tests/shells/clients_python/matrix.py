@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import re
@@ -26,6 +27,7 @@ from counterfoil.testing import (
     Answer,
     ChatReply,
     Counts,
+    MessagesReply,
     Playback,
     Request,
     Script,
@@ -36,6 +38,7 @@ from counterfoil.testing import (
     error_answer,
     error_player,
     gemini_reply,
+    in_turn,
     messages_reply,
     no_answer,
     path_player,
@@ -54,7 +57,9 @@ __all__ = [
     "GOOD_KEY",
     "MIDDLE",
     "MIDDLE_EXITS",
+    "PROOFS",
     "PROVIDERS",
+    "RESULTS",
     "SCHEMA",
     "SUBJECTS",
     "THOUGHT",
@@ -116,6 +121,17 @@ _PLANS: Final[Mapping[str, ChatReply]] = {
     "tools": ChatReply(text="", tools=(TIDE, BOATS)),
     "reasoning": ChatReply(text="At noon it is high.", reasoning=THOUGHT),
 }
+RESULTS: Final = ("high at four", "three of them")
+"""What the calls give."""
+PROOFS: Final[Mapping[str, str]] = {
+    "messages": MessagesReply().signature,
+    "responses": "c2VhbGVkLWluLXBsYXk=",
+    "gemini": "c2lnbmVkLWluLXBsYXk=",
+}
+"""What a provider proves its thinking with, by route; it wants it back."""
+_PROOFLESS: Final = frozenset({"openai_chat"})
+"""Dialects of clients that know no proofs."""
+
 _Test = TypeVar("_Test", bound=Callable[..., None])
 _TICKET: Final = re.compile(rb"ticket-\d+-")
 _NUMBERS: Final = itertools.count(1)
@@ -216,35 +232,40 @@ class Stage:
         self._closed = every
         return fresh
 
+    def trip(self, route: str) -> tuple[Cell, Cell]:
+        """Two cells of one conversation: a reply that thinks and calls, and the reply to what its calls gave."""
+        first, second = self.cell(route, "tools"), self.cell(route, "text")
+        called = Cell(route, "tools", second.ticket, replace(first.plan, reasoning=THOUGHT))
+        self._answers[second.ticket.encode()] = in_turn(path_player(called.plan), path_player(second.plan))
+        return called, second
+
     def check(self, cell: Cell, heard: Heard, client: str, unsaid: Iterable[str] = ()) -> None:
         """One call was served, one entry is booked, and all three say the same.
 
         `unsaid`: what this client has no words for: names of `Counts`, or "reasoning text".
         """
         (served,) = self.served(cell)
-        self.provider.block_until(lambda: served.ended is not None, SECONDS)  # it notes a frame once it is written
-        (entry,) = self.settled()
-        wanted = served.usage
-        assert wanted is not None
-        assert wanted == served.reported, "the list of what was served is not in order"
-        assert booked(entry) == wanted
-        assert not estimated(entry)
-        assert entry.discrepancies == ()
-        assert entry.exit is Exit.COMPLETED
-        assert (entry.opening.client_dialect, entry.opening.provider_dialect) == (client, PROVIDERS[cell.route])
-        leaves_out = set(unsaid)
-        for count in fields(Counts):
-            said, true = getattr(heard.counts, count.name), getattr(wanted, count.name)
-            if count.name in leaves_out:
-                assert not said, f"{count.name}: the client has words for it now"
-            else:
-                assert (said or 0) == (true or 0), f"{count.name}: the client says {said}, {true} was served"
-        assert heard.text == cell.plan.text
-        assert heard.calls == (CALLS if cell.subject == "tools" else [])
-        if cell.subject == "reasoning" and "reasoning text" not in leaves_out:
-            assert heard.reasoning == THOUGHT
-        else:
-            assert heard.reasoning == ""
+        (entry,) = self._booked([served])
+        _compare(cell, heard, served, entry, client, set(unsaid))
+
+    def check_trip(
+        self, trip: tuple[Cell, Cell], heard: tuple[Heard, Heard], client: str, unsaid: Iterable[str] = ()
+    ) -> None:
+        """Both calls as in `check`; what the calls gave reached the provider, and so did its own proof of thinking."""
+        calls = self.served(trip[1])
+        entries = self._booked(calls)
+        for cell, said, served, entry in zip(trip, heard, calls, entries, strict=True):
+            _compare(cell, said, served, entry, client, set(unsaid))
+        sent = calls[1].body.decode()
+        assert all(result in sent for result in RESULTS)
+        proof = PROOFS.get(trip[0].route)
+        if proof is not None and client not in _PROOFLESS:
+            assert sent.count(proof) == 1
+
+    def _booked(self, calls: Iterable[Served]) -> list[Entry]:
+        for served in calls:  # it notes a frame once it is written, which a client may hear of before
+            self.provider.block_until(functools.partial(_over, served), SECONDS)
+        return self.settled()
 
     def failed(self, cell: Cell, exit_: Exit) -> None:
         """One call was served, and its one entry ended so."""
@@ -262,6 +283,26 @@ class Stage:
         if answer is None:
             return error_answer(500, "no such ticket", dialect=dialect_of(request))
         return answer if isinstance(answer, Script) else answer(request)
+
+
+def _compare(cell: Cell, heard: Heard, served: Served, entry: Entry, client: str, unsaid: set[str]) -> None:
+    wanted = served.usage
+    assert wanted is not None
+    assert wanted == served.reported, "the list of what was served is not in order"
+    assert booked(entry) == wanted
+    assert not estimated(entry)
+    assert entry.discrepancies == ()
+    assert entry.exit is Exit.COMPLETED
+    assert (entry.opening.client_dialect, entry.opening.provider_dialect) == (client, PROVIDERS[cell.route])
+    for count in fields(Counts):
+        said, true = getattr(heard.counts, count.name), getattr(wanted, count.name)
+        if count.name in unsaid:
+            assert not said, f"{count.name}: the client has words for it now"
+        else:
+            assert (said or 0) == (true or 0), f"{count.name}: the client says {said}, {true} was served"
+    assert heard.text == cell.plan.text
+    assert heard.calls == (CALLS if cell.plan.tools else [])
+    assert heard.reasoning == ("" if "reasoning text" in unsaid else "".join(cell.plan.reasoning))
 
 
 @contextlib.contextmanager
@@ -356,6 +397,10 @@ MIDDLE: Final[Mapping[str, Mapping[str, Script]]] = {
 }
 """A provider that fails in the middle of a stream, by route."""
 MIDDLE_EXITS: Final[Mapping[str, Exit]] = {"it hangs up": Exit.TRUNCATED, "it says so": Exit.FAILED}
+
+
+def _over(served: Served) -> bool:
+    return served.ended is not None
 
 
 def _ticket(request: Request) -> bytes:

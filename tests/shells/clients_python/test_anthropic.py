@@ -18,6 +18,7 @@ from tests.shells.clients_python.matrix import (
     MIDDLE,
     MIDDLE_EXITS,
     PROVIDERS,
+    RESULTS,
     SCHEMA,
     TOO_LONG,
     UNKNOWN_MODEL,
@@ -125,6 +126,22 @@ def test_a_cell(client: Any, waiting: Waiting, stage: Stage, way: str, route: st
         assert "".join(event.text for event in events if event.type == "text") == heard.text
         assert "".join(event.thinking for event in events if event.type == "thinking") == heard.reasoning
     stage.check(cell, heard, "anthropic_messages")
+
+
+@pytest.mark.parametrize("route", PROVIDERS)
+def test_a_trip_cell(client: Any, waiting: Waiting, stage: Stage, route: str) -> None:
+    trip = stage.trip(route)
+    asked = fields_of(trip[1]) | {"tools": TOOLS}
+    _, first = waiting.helped(client.messages.stream, "get_final_message", **asked)
+    calls = [block for block in first.content if block.type == "tool_use"]
+    results = [
+        {"type": "tool_result", "tool_use_id": call.id, "content": result}
+        for call, result in zip(calls, RESULTS, strict=True)
+    ]
+    answer = {"role": "assistant", "content": first.content}
+    asked["messages"] = [*asked["messages"], answer, {"role": "user", "content": results}]
+    second = waiting.call(client.messages.create, **asked)
+    stage.check_trip(trip, (hear_message(first), hear_message(second)), "anthropic_messages")
 
 
 def test_a_beta_cell(client: Any, waiting: Waiting, stage: Stage) -> None:

@@ -19,6 +19,7 @@ from tests.shells.clients_python.matrix import (
     MIDDLE,
     MIDDLE_EXITS,
     PROVIDERS,
+    RESULTS,
     SCHEMA,
     TOO_LONG,
     UNKNOWN_MODEL,
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings(
     # google-genai makes a class of aiohttp's session for its asynchronous calls, which aiohttp advises against.
     "ignore:Inheritance class AiohttpClientSession from ClientSession is discouraged:DeprecationWarning"
 )
-TOOLS = [
+TOOLS: Any = [
     types.Tool(
         function_declarations=[
             types.FunctionDeclaration(name="tide", description="The tide at a port.", parameters_json_schema=SCHEMA),
@@ -118,6 +119,21 @@ def test_a_cell(client: Any, waiting: Waiting, stage: Stage, way: str, route: st
         else:
             heard = hear(waiting.each(chat.send_message_stream, message=cell.prompt))
     stage.check(cell, heard, "gemini", unsaid=("cache_write",))
+
+
+@pytest.mark.parametrize("route", PROVIDERS)
+def test_a_trip_cell(client: Any, waiting: Waiting, stage: Stage, route: str) -> None:
+    """As its chats do it, which keep the history themselves."""
+    trip = stage.trip(route)
+    chat = client.chats.create(model=route, config=types.GenerateContentConfig(tools=TOOLS))
+    first = waiting.each(chat.send_message_stream, message=trip[1].prompt)
+    calls = [call for chunk in first for call in chunk.function_calls or ()]
+    results = [
+        types.Part(function_response=types.FunctionResponse(id=call.id, name=call.name, response={"output": result}))
+        for call, result in zip(calls, RESULTS, strict=True)
+    ]
+    second = waiting.call(chat.send_message, message=results)
+    stage.check_trip(trip, (hear(first), hear([second])), "gemini", unsaid=("cache_write",))
 
 
 def test_a_cell_that_only_counts(client: Any, waiting: Waiting, stage: Stage) -> None:

@@ -18,6 +18,7 @@ from tests.shells.clients_python.matrix import (
     MIDDLE,
     MIDDLE_EXITS,
     PROVIDERS,
+    RESULTS,
     SCHEMA,
     TOO_LONG,
     UNKNOWN_MODEL,
@@ -117,6 +118,21 @@ def test_a_chat_cell(client: Any, waiting: Waiting, stage: Stage, way: str, rout
     stage.check(cell, heard, "openai_chat")
 
 
+@pytest.mark.parametrize("route", PROVIDERS)
+def test_a_chat_trip_cell(client: Any, waiting: Waiting, stage: Stage, route: str) -> None:
+    trip = stage.trip(route)
+    asked = chat_fields(trip[1]) | {"tools": [{"type": "function", "function": tool} for tool in TOOLS]}
+    first = waiting.call(client.chat.completions.create, **asked)
+    message = first.choices[0].message
+    results = [
+        {"role": "tool", "tool_call_id": call.id, "content": result}
+        for call, result in zip(message.tool_calls, RESULTS, strict=True)
+    ]
+    asked["messages"] = [*asked["messages"], message.model_dump(exclude_none=True), *results]
+    second = waiting.call(client.chat.completions.create, **asked)
+    stage.check_trip(trip, (hear_completion(first), hear_completion(second)), "openai_chat")
+
+
 # --- responses -------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +193,26 @@ def test_a_responses_cell(client: Any, waiting: Waiting, stage: Stage, way: str,
         heard = hear_response(final)
         check_events(events, heard)
     stage.check(cell, heard, "openai_responses")
+
+
+@pytest.mark.parametrize("route", PROVIDERS)
+def test_a_responses_trip_cell(client: Any, waiting: Waiting, stage: Stage, route: str) -> None:
+    """As an application without `store` does it, which keeps the proofs itself."""
+    trip = stage.trip(route)
+    asked = responses_fields(trip[1]) | {
+        "tools": [{"type": "function", "strict": False, **tool} for tool in TOOLS],
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+    }
+    first = waiting.call(client.responses.create, **asked)
+    calls = [item for item in first.output if item.type == "function_call"]
+    results = [
+        {"type": "function_call_output", "call_id": call.call_id, "output": result}
+        for call, result in zip(calls, RESULTS, strict=True)
+    ]
+    asked["input"] = [{"role": "user", "content": asked["input"]}, *first.output, *results]
+    second = waiting.call(client.responses.create, **asked)
+    stage.check_trip(trip, (hear_response(first), hear_response(second)), "openai_responses")
 
 
 def test_a_cell_that_only_counts(client: Any, waiting: Waiting, stage: Stage) -> None:
