@@ -77,6 +77,9 @@ class ReasoningWish(msgspec.Struct, frozen=True):
     effort: str | None = None
     budget_tokens: int | None = None
     enabled: bool | None = None
+    free: bool = False
+    """The client leaves it to the model whether to think at all (Anthropic's adaptive thinking, and its effort, which
+    bears on the whole answer): a model that cannot is no reason to refuse."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True):

@@ -2,13 +2,43 @@
 
 Rule 1: nothing is dropped silently (DESIGN 4.4.3). What cannot be carried is a 400 that names the parameter and the way
 out, or, where the operator chose `drop`, is left out and named.
+Rule 2: what asks nothing of the reply is never a reason to refuse one: it is left out and named (docs/crossing.md).
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from counterfoil.core.error import RequestError
 
-__all__ = ["Desk"]
+__all__ = ["ASKS_NOTHING", "Desk", "asks_nothing"]
+
+ASKS_NOTHING: Final = frozenset(
+    {
+        "anthropic_beta",  # a provider of another dialect knows none of them
+        "anthropic_version",
+        "cache_control",  # a cached prompt is a cheaper one, and says the same
+        "labels",  # on the bill
+        "metadata",
+        "prediction",  # makes a reply faster, never another one
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "speed",
+        "thinking.display",  # how reasoning is shown
+        "tools.defer_loading",  # the tool is shown to the model at once instead
+        "tools.eager_input_streaming",
+    }
+)
+"""Fields, by their names in the client's dialect, that no reply is another for: who asks, what is cached, what it costs
+and how it is shown."""
+_TAGS: Final = "metadata."
+
+
+def asks_nothing(name: str) -> bool:
+    """Whether a field asks nothing of the reply."""
+    return name in ASKS_NOTHING or name.startswith(_TAGS)
 
 
 class Desk:
@@ -24,8 +54,8 @@ class Desk:
         return tuple(dict.fromkeys(self._dropped))
 
     def cannot(self, param: str, why: str) -> None:
-        """`param` cannot be carried. Returns only where dropping is allowed."""
-        if not self._drop:
+        """`param` cannot be carried. Returns only where dropping is allowed, or nothing is lost by it."""
+        if not (self._drop or asks_nothing(param)):
             raise RequestError(
                 f"{param} cannot be carried to this model: {why}. Leave it out, or have it dropped with `drop: true` "
                 "on the deployment.",

@@ -134,7 +134,7 @@ def test_what_asks_for_what_happens_anyway_is_silent() -> None:
         ("reasoning_effort", {"reasoning_effort": "frantic"}),
         ("web_search_options", {"web_search_options": {}}),
         ("tools.strict", {"tools": [{**TOOL, "function": {**TOOL["function"], "strict": True}}, OTHER]}),
-        ("tools", {"tools": [{"type": "web_search"}]}),
+        ("tools.web_search", {"tools": [{"type": "web_search"}]}),
     ],
 )
 def test_what_cannot_be_carried_is_refused_by_name_or_dropped_by_name(param: str, fields: dict[str, Any]) -> None:

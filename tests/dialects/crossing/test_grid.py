@@ -40,7 +40,8 @@ CELLS = [(client, case) for client, cases in CASES.items() for case in cases]
 def ask(client: str, case: str, provider: Dialect[Any], *, drop: bool) -> WrittenRequest:
     canonical = CLIENT_DIALECTS[client].read_request(json.dumps(CASES[client][case]).encode())
     quirks = Quirks(default_max_tokens=4096 if provider.name in BOUND_NEEDED else None)
-    return provider.write_request(canonical, MODELS.get(provider.name, "made-1"), quirks, drop)
+    written = provider.write_request(canonical, MODELS.get(provider.name, "made-1"), quirks, drop)
+    return WrittenRequest(written.body, (*written.dropped, *canonical.hints))  # what the client is told of an attempt
 
 
 def cell(client: str, case: str, provider: Dialect[Any]) -> Iterator[str]:

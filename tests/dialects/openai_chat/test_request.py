@@ -572,14 +572,15 @@ def test_pictures_sounds_and_documents_are_written_as_parts() -> None:
 RAW = msgspec.Raw(b'{"x":1}')
 LOSSES: dict[str, ChatRequest] = {
     "top_k": asking(top_k=5),
-    "service_tier": asking(service_tier="standard_only"),
-    "thinking.budget_tokens": asking(reasoning=ReasoningWish(budget_tokens=900)),
+    "service_tier": asking(service_tier="reserved"),
     "context_management": asking(rest={"context_management": RAW}),
     "tools.web_search_20260101": asking(tools=(Tool("web_search_20260101", opaque=RAW),)),
     "search_result": asking(Message("user", (Text("x"), Opaque("anthropic_messages", "search_result", RAW)))),
     "file.url": asking(Message("user", (Text("x"), File(url="https://example.org/a.pdf")))),
     "image.file_id": asking(Message("user", (Text("x"), Image(file_id="f")))),
-    "tool_result.image": asking(Message("user", (ToolResult("c", (Text("x"), Image(url="https://e.org/a.png"))),))),
+    "tool_result.search_result": asking(
+        Message("tool", (ToolResult("c", (Text("x"), Opaque("anthropic_messages", "search_result", RAW))),))
+    ),
 }
 
 

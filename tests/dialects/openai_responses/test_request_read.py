@@ -372,7 +372,7 @@ def test_tools_of_the_providers_own_are_kept_word_for_word_and_refused_by_name_w
     with pytest.raises(RequestError, match="web_search"):
         ANTHROPIC_MESSAGES.write_request(request, "claude-made", Quirks(), False)
     dropped = ANTHROPIC_MESSAGES.write_request(request, "claude-made", Quirks(), True)
-    assert "tools" in dropped.dropped
+    assert dropped.dropped == ("tools.web_search", "tools.custom")
     assert request.tools[0] == Tool("web_search", opaque=request.tools[0].opaque)
 
 
@@ -464,7 +464,8 @@ def test_what_is_written_for_a_provider_is_valid_item_by_item() -> None:
 @given(JSON, st.sampled_from(["input", "tools", "tool_choice", "text", "reasoning", "include", "store", "truncation"]))
 def test_no_request_raises_anything_else(value: Any, name: str) -> None:
     body = json.dumps({"model": "m", "input": "x", name: value}).encode()
-    OPENAI_RESPONSES.peek_request(body)
+    for read in (OPENAI_RESPONSES.peek_request, OPENAI_RESPONSES.read_request):
+        with contextlib.suppress(RequestError):  # an infinite number is no JSON
+            read(body)
     with contextlib.suppress(RequestError):
-        OPENAI_RESPONSES.read_request(body)
-    OPENAI_RESPONSES.patch_request(body, "m", PLAIN, True)
+        OPENAI_RESPONSES.patch_request(body, "m", PLAIN, True)

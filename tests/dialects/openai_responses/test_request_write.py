@@ -269,7 +269,7 @@ def test_tools_of_this_wire_are_carried_and_others_refused_by_name() -> None:
     foreign = Tool("web_search_20250305", opaque=raw({"type": "web_search_20250305"}))
     assert "web_search_20250305" in refused(tools=(foreign,)).failure.message
     dropped = write(ChatRequest("any", HI, tools=(foreign,)), drop=True)
-    assert (dropped.dropped, "tools" in json.loads(dropped.body)) == (("tools",), False)
+    assert (dropped.dropped, "tools" in json.loads(dropped.body)) == (("tools.web_search_20250305",), False)
 
 
 # ---- wishes
@@ -287,8 +287,11 @@ def test_reasoning(wish: ReasoningWish, written: Any) -> None:
     assert body(reasoning=wish).get("reasoning") == written
 
 
-def test_a_budget_of_reasoning_has_no_word() -> None:
-    assert refused(reasoning=ReasoningWish(budget_tokens=99)).failure.param == "thinking.budget_tokens"
+@pytest.mark.parametrize(("budget", "effort"), [(1024, "low"), (2049, "medium"), (8193, "high"), (64_000, "high")])
+def test_a_budget_of_reasoning_becomes_the_nearest_effort_and_is_named(budget: int, effort: str) -> None:
+    written = write(ChatRequest("any", HI, reasoning=ReasoningWish(budget_tokens=budget)))
+    assert json.loads(written.body)["reasoning"] == {"effort": effort}
+    assert written.dropped == ("thinking.budget_tokens",)
 
 
 def test_formats() -> None:
@@ -371,7 +374,7 @@ def test_fields_without_canonical_words() -> None:
     assert told["reasoning"] == {"effort": "low", "summary": "auto"}
     assert (told["metadata"], told["prompt_cache_key"], told["truncation"]) == ({"a": "b"}, "k", "auto")
     assert not {"stream_options", "logit_bias", "modalities", "verbosity"} & told.keys()
-    for name, value in (("logit_bias", {"50256": -100}), ("audio", {"voice": "x"}), ("thinking.display", "omitted")):
+    for name, value in (("logit_bias", {"50256": -100}), ("audio", {"voice": "x"})):
         assert refused(rest={name: raw(value)}).failure.param == name
 
 

@@ -31,6 +31,7 @@ from counterfoil.core.message import (
     ToolResult,
 )
 from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseFormat, Tool, ToolChoice
+from counterfoil.dialects.anthropic_messages.hints import is_hint
 from counterfoil.dialects.anthropic_messages.schema import (
     NO_RAW,
     UNREADABLE,
@@ -163,8 +164,8 @@ def read_request(body: bytes, *, counted: bool = False) -> ChatRequest:
         service_tier=_value(fields, "service_tier", str),
         stream=_value(fields, "stream", bool) or False,
         stream_usage=True,
-        rest={name: raw for name, raw in rest.items() if name not in _HINTS},
-        hints=tuple(name for name in rest if name in _HINTS),
+        rest={name: raw for name, raw in rest.items() if not is_hint(name, raw)},
+        hints=tuple(name for name, raw in rest.items() if is_hint(name, raw)),
     )
 
 
@@ -189,10 +190,6 @@ _READ: Final = frozenset(
     }
 )
 """Top-level fields that have canonical words."""
-_HINTS: Final = frozenset({"tools.eager_input_streaming"})
-"""What asks nothing of the reply. Arguments told as they are made come the sooner, and say the same
-(https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming); AI SDK
-always asks for it."""
 
 
 def _request_fields(body: bytes) -> dict[str, msgspec.Raw]:
@@ -385,5 +382,6 @@ def _parallel(choice: _ToolChoice | None) -> bool | None:
 
 def _reasoning(thinking: _Thinking | None, config: _OutputConfig) -> ReasoningWish | None:
     if thinking is None:
-        return None if config.effort is None else ReasoningWish(effort=config.effort)
-    return ReasoningWish(config.effort, thinking.budget_tokens, thinking.type != "disabled")
+        return None if config.effort is None else ReasoningWish(effort=config.effort, free=True)
+    free = thinking.type == "adaptive"
+    return ReasoningWish(config.effort, thinking.budget_tokens, thinking.type != "disabled", free)

@@ -180,7 +180,7 @@ def _tool(tool: Tool, desk: Desk) -> object:
     if tool.opaque is not None:
         if _SERVER_TOOL.fullmatch(tool.name):
             return tool.opaque
-        desk.cannot("tools", f"only the provider it comes from knows a tool of type {tool.name!r}")
+        desk.cannot(f"tools.{tool.name}", "only the provider it comes from knows this tool")
         return None
     schema: object = tool.parameters if tool.parameters is not None and given(tool.parameters) else _NO_PARAMETERS
     written: Block = {"name": tool.name}
@@ -273,7 +273,7 @@ def _write_user(body: Block, request: ChatRequest, desk: Desk) -> None:
     if user is None:
         return
     if len(user) > _USER_LIMIT:
-        desk.cannot("user", f"it must not be longer than {_USER_LIMIT} characters")
+        desk.name("user")
         return
     body["metadata"] = {"user_id": user}
 

@@ -159,7 +159,7 @@ def _has_calls(body: Block) -> bool:
 
 def _tool(tool: Tool, maker: Maker, desk: Desk) -> Sequence[Block]:
     if tool.opaque is not None:
-        desk.cannot("tools", f"only the provider it comes from knows a tool of type {tool.name!r}")
+        desk.cannot(f"tools.{tool.name}", "only the provider it comes from knows this tool")
         return ()
     schema: object = tool.parameters if tool.parameters is not None and given(tool.parameters) else _NO_PARAMETERS
     written: Block = {"name": tool.name}

@@ -42,7 +42,9 @@ def write_thinking(body: Block, extra: Block, request: ChatRequest, maker: Maker
             if effort is not None:
                 body["outputConfig"] = {"effort": effort}
         case "none":
-            if wish.enabled is not False:
+            if wish.free:
+                desk.name(_FIELD)
+            elif wish.enabled is not False:
                 desk.cannot(_FIELD, "this model cannot be told how to reason")
 
 

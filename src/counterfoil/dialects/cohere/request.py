@@ -52,7 +52,7 @@ _ASKS_NOTHING: Final = frozenset(
     {"metadata", "prediction", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "user"}
 )
 """Chat fields that cannot change the reply: left out, and named."""
-_TIERS: Final = frozenset({"auto", "default"})
+_TIERS: Final = frozenset({"auto", "default", "standard_only"})
 _NO_PARAMETERS: Final = {"type": "object", "properties": {}}
 _NO_WORD: Final = "Cohere's chat has no such parameter"
 
@@ -108,7 +108,7 @@ def _known(tool: Tool, desk: Desk) -> bool:
     if tool.cache is not None:
         desk.name("cache_control")
     if tool.opaque is not None:
-        desk.cannot("tools", f"only the provider it comes from knows a tool of type {tool.name!r}")
+        desk.cannot(f"tools.{tool.name}", "only the provider it comes from knows this tool")
     return tool.opaque is None
 
 
@@ -122,8 +122,8 @@ def _tool(tool: Tool, desk: Desk) -> Block:
 
 def _write_thinking(body: Block, request: ChatRequest, desk: Desk) -> None:
     wish = request.reasoning
-    if wish is None:
-        return
+    if wish is None or (wish.free and wish.effort is None):
+        return  # models that can think do, where nothing is said
     if wish.enabled is False or wish.effort == _NO_REASONING:
         body["thinking"] = {"type": "disabled"}
         return

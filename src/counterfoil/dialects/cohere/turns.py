@@ -1,7 +1,7 @@
 """Canonical messages as Cohere's turns.
 
 Rule 1: a tool's answer is a turn of its own, and so is the text beside it. Files of text become `documents`, which the
-model can cite; what is no text and no image is refused.
+model can cite; what is no text and no image is refused. A tool's pictures are the user's, in the turn after it.
 Rule 2: reasoning goes back where the wire has a place for it: as the plan of a turn with calls, else as thinking. What
 is signed or encrypted is another model's, and no part of what was said here.
 
@@ -32,6 +32,7 @@ from counterfoil.core.message import (
     ToolResult,
 )
 from counterfoil.dialects.desk import Desk
+from counterfoil.dialects.results import media_apart
 
 __all__ = ["DIALECT", "Block", "turns_and_documents", "written_image"]
 
@@ -47,7 +48,7 @@ def turns_and_documents(messages: Sequence[Message], desk: Desk) -> tuple[list[B
     """The turns, and the documents that stand beside them. Raises RequestError."""
     turns: list[Block] = []
     documents: list[Block] = []
-    for message in messages:
+    for message in media_apart(messages, lambda part: isinstance(part, File)):
         if message.name:
             desk.name("messages.name")
         if message.role == "assistant":

@@ -56,6 +56,7 @@ _DYNAMIC: Final = -1
 _SERVICE_TIERS: Final[Mapping[str, str]] = {
     "default": "standard",
     "standard": "standard",
+    "standard_only": "standard",
     "flex": "flex",
     "priority": "priority",
 }
@@ -233,7 +234,9 @@ def _write_thinking(config: Body, wish: ReasoningWish | None, quirks: Quirks, de
         return
     off = wish.enabled is False or wish.effort == _NO_REASONING
     if NO_THINKING in quirks.unsupported:
-        if not off:
+        if wish.free:
+            desk.name("reasoning_effort")
+        elif not off:
             desk.cannot("reasoning_effort", "this model does not think")
         return
     if off:

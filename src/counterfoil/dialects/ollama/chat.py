@@ -32,6 +32,7 @@ from counterfoil.core.message import (
 from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseFormat, Tool
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
+from counterfoil.dialects.effort import effort_of_budget
 from counterfoil.dialects.ollama.options import Body, only_text
 from counterfoil.dialects.whole import UNREADABLE, encode
 
@@ -39,7 +40,15 @@ __all__ = ["write_chat"]
 
 _LACKS: Final = "Ollama has no such parameter"
 _CACHE: Final = "cache_control"
-_LEVELS: Final = frozenset({"low", "medium", "high"})
+_LEVELS: Final[Mapping[str, str]] = {
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "high",
+}
+"""Efforts, and the nearest of the three levels that the documentation names."""
 _NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _DATA_URL: Final = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 _FAILED: Final = "The tool failed:"
@@ -63,7 +72,7 @@ def write_chat(request: ChatRequest, model: str, quirks: Quirks, drop: bool) -> 
     for name in ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty"):
         body.option(name, getattr(request, name))
     body.option("stop", list(request.stop) or None)
-    body.unless("service_tier", request.service_tier, (None, "auto", "default"), _LACKS)
+    body.unless("service_tier", request.service_tier, (None, "auto", "default", "standard_only"), _LACKS)
     if request.user is not None:
         desk.name("user")
     body.rest(request.rest)
@@ -111,14 +120,14 @@ def _think(wish: ReasoningWish | None, desk: Desk) -> bool | str | None:
         return None
     if wish.effort is not None:
         if wish.effort in _LEVELS:
-            return wish.effort
+            return _LEVELS[wish.effort]
         if wish.effort != "none":
-            desk.cannot("reasoning_effort", "Ollama knows low, medium, high and none")
+            desk.cannot("reasoning_effort", f"it must be one of {', '.join(_LEVELS)}, none")
         return False if wish.effort == "none" else None
     if wish.budget_tokens is not None and wish.enabled is not False:
-        desk.cannot("thinking.budget_tokens", "Ollama takes a level, not a budget")
-        return True
-    return wish.enabled
+        desk.name("thinking.budget_tokens")  # this API takes a level, and the nearest one is asked for
+        return effort_of_budget(wish.budget_tokens)
+    return None if wish.free else wish.enabled
 
 
 def _messages(messages: Iterable[Message], desk: Desk) -> list[dict[str, Any]]:

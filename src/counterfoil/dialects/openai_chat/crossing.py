@@ -1,7 +1,8 @@
 """A canonical request as a chat body, for a client that speaks another dialect.
 
 Rule 1: what chat has no words for is refused by name, or dropped by name where the operator chose so: never in silence.
-Rule 2: a cache mark is a hint that changes no answer. It is named as dropped and never refused.
+Rule 2: what asks nothing of the reply (a cache mark, tags) is named as dropped and never refused.
+Rule 3: a tool message is one text, which is all that every server reads. Its pictures are the user's, after it.
 """
 
 from __future__ import annotations
@@ -27,14 +28,25 @@ from counterfoil.core.message import (
     ToolResult,
 )
 from counterfoil.core.operation import ChatRequest, ResponseFormat, Tool, ToolChoice
+from counterfoil.dialects.desk import asks_nothing
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
+from counterfoil.dialects.effort import LONGEST_USER, OPENAI_EFFORTS, effort_of_budget
 from counterfoil.dialects.openai_chat.history import DIALECT
 from counterfoil.dialects.proof import format_of
+from counterfoil.dialects.results import media_apart
 
 __all__ = ["write_request"]
 
 _CACHE_HINT: Final = "cache_control"
-_TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
+_TIERS: Final[Mapping[str, str | None]] = {
+    "auto": None,  # which is what happens anyway, and many servers know no tiers
+    "default": "default",
+    "standard_only": "default",
+    "flex": "flex",
+    "scale": "scale",
+    "priority": "priority",
+}
+_BUDGET: Final = "thinking.budget_tokens"
 _ANYTHING: Final = "application/octet-stream"
 _NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _ALWAYS: Final = frozenset({"model", "messages", "stream"})
@@ -65,9 +77,14 @@ class _Lost:
         if name not in self.names:
             self.names.append(name)
 
+    def leave(self, name: str) -> None:
+        """It asks nothing of the reply, or something near it is asked instead: named, and never refused."""
+        if name not in self.hints:
+            self.hints.append(name)
+
     def hint(self, part: Text | Image | File | ToolCall | ToolResult | Tool) -> None:
-        if part.cache is not None and _CACHE_HINT not in self.hints:
-            self.hints.append(_CACHE_HINT)
+        if part.cache is not None:
+            self.leave(_CACHE_HINT)
 
 
 def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) -> WrittenRequest:
@@ -76,7 +93,7 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
     `model` is the provider's name. Raises RequestError for what cannot be carried unless `drop`.
     """
     lost = _Lost()
-    body: dict[str, Any] = {"model": model, "messages": _messages(request.messages, lost)}
+    body: dict[str, Any] = {"model": model, "messages": _messages(media_apart(request.messages, _is_text), lost)}
     _tools(request, body, lost)
     for name in _SAME_NAME:
         value = getattr(request, name)
@@ -92,8 +109,11 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
     if request.response_format is not None:
         body["response_format"] = _format(request.response_format)
     _wishes(request, body, lost)
+    if request.user is not None and len(request.user) > LONGEST_USER:
+        del body["user"]
+        lost.leave("user")
     for name in request.rest:
-        lost.add(name)
+        (lost.leave if asks_nothing(name) else lost.add)(name)
     for name in [name for name in body if name in quirks.unsupported and name not in _ALWAYS]:
         del body[name]
         lost.add(name)
@@ -114,19 +134,22 @@ def _wishes(request: ChatRequest, body: dict[str, Any], lost: _Lost) -> None:
     if request.top_k is not None:
         lost.add("top_k")
     if request.service_tier is not None:
-        if request.service_tier in _TIERS:
-            body["service_tier"] = request.service_tier
-        else:
+        tier = _TIERS.get(request.service_tier)
+        if tier is not None:
+            body["service_tier"] = tier
+        elif request.service_tier not in _TIERS:
             lost.add("service_tier")
     wish = request.reasoning
     if wish is None:
         return
     if wish.effort is not None:
-        body["reasoning_effort"] = wish.effort
+        body["reasoning_effort"] = OPENAI_EFFORTS.get(wish.effort, wish.effort)
     elif wish.enabled is False:
         body["reasoning_effort"] = "none"
     elif wish.budget_tokens is not None:
-        lost.add("thinking.budget_tokens")
+        body["reasoning_effort"] = effort_of_budget(wish.budget_tokens)
+    if wish.budget_tokens is not None:
+        lost.leave(_BUDGET)
 
 
 def _messages(messages: Iterable[Message], lost: _Lost) -> list[dict[str, Any]]:
@@ -159,15 +182,22 @@ def _named(written: dict[str, Any], message: Message) -> dict[str, Any]:
 def _result(result: ToolResult, lost: _Lost) -> dict[str, Any]:
     """A tool message, which holds text only. Chat has no mark of an error, so the text says it."""
     lost.hint(result)
-    texts: list[Part] = []
+    texts = ["The tool failed:"] if result.is_error else []
     for part in result.parts:
         if isinstance(part, Text):
-            texts.append(part)
+            lost.hint(part)
+            texts.append(part.text)
+        elif isinstance(part, File) and part.text is not None:
+            lost.hint(part)
+            texts.append(part.text)
         else:
             lost.add(f"tool_result.{_kind(part)}")
-    if result.is_error:
-        texts.insert(0, Text("The tool failed:"))
-    return {"role": "tool", "tool_call_id": result.call_id, "content": _content(texts, lost)}
+    return {"role": "tool", "tool_call_id": result.call_id, "content": "\n".join(texts)}
+
+
+def _is_text(part: Part) -> bool:
+    """Whether a part of a result can stay in it."""
+    return isinstance(part, File) and part.text is not None
 
 
 def _assistant(parts: Iterable[Part], lost: _Lost) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import msgspec
 from counterfoil.core.operation import ChatRequest, Tool, ToolChoice
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
+from counterfoil.dialects.effort import LONGEST_USER, OPENAI_EFFORTS, effort_of_budget
 from counterfoil.dialects.openai_responses.input_write import CACHE_HINT, Block, instructions_and_input
 from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of, given
 
@@ -79,6 +80,8 @@ _OWN_FIELDS: Final = frozenset(
     }
 )
 """Fields without a canonical word that mean the same here, whoever says them."""
+_LISTS: Final = frozenset({"context_management"})
+"""Those that are lists here, and something else in another dialect that has the word."""
 _NEUTRAL: Final[Mapping[str, tuple[object, ...]]] = {
     "stream_options": (),
     "modalities": (["text"],),
@@ -154,7 +157,7 @@ def _tool(tool: Tool, desk: Desk) -> object:
     if tool.opaque is not None:
         if tool.name in OWN_TOOLS:
             return _own_tool(tool.opaque)
-        desk.cannot("tools", f"only the provider it comes from knows a tool of type {tool.name!r}")
+        desk.cannot(f"tools.{tool.name}", "only the provider it comes from knows this tool")
         return None
     written: Block = {"type": "function", "name": tool.name}
     if tool.description is not None:
@@ -186,11 +189,13 @@ def _write_reasoning(body: Block, request: ChatRequest, desk: Desk) -> None:
     if wish is None:
         return
     if wish.effort is not None:
-        body["reasoning"] = {"effort": wish.effort}
+        body["reasoning"] = {"effort": OPENAI_EFFORTS.get(wish.effort, wish.effort)}
     elif wish.enabled is False:
         body["reasoning"] = {"effort": "none"}
     elif wish.budget_tokens is not None:
-        desk.cannot("thinking.budget_tokens", "the Responses API takes an effort, not a budget")
+        body["reasoning"] = {"effort": effort_of_budget(wish.budget_tokens)}
+    if wish.budget_tokens is not None:
+        desk.name("thinking.budget_tokens")  # this API takes an effort, and the nearest one is asked for
 
 
 def _write_text(body: Block, request: ChatRequest) -> None:
@@ -214,7 +219,9 @@ def _write_sampling(body: Block, request: ChatRequest, quirks: Quirks, desk: Des
         body["max_output_tokens"] = bound
     for name in ("temperature", "top_p", "top_logprobs", "user"):
         value = getattr(request, name)
-        if value is not None:
+        if name == "user" and value is not None and len(value) > LONGEST_USER:
+            desk.name(name)
+        elif value is not None:
             body[name] = value
     if request.service_tier is not None:
         tier = _TIERS.get(request.service_tier)
@@ -234,7 +241,7 @@ def _write_rest(body: Block, request: ChatRequest, desk: Desk) -> None:
             body["text"] = {**(held if isinstance(held, dict) else {}), "verbosity": raw}
         elif name == "include":
             body["include"] = _included(body.get("include"), raw)
-        elif name in _OWN_FIELDS:
+        elif name in _OWN_FIELDS and not (name in _LISTS and bytes(raw)[:1] != b"["):
             body[name] = raw if name == "store" else body.get(name, raw)
         elif name in _ASKS_NOTHING:
             desk.name(name)
