@@ -93,6 +93,8 @@ def test_an_error_about_a_signature_does_not_tell_what_was_signed() -> None:
     failure = read_failure(403, {"x-amzn-errortype": "InvalidSignatureException"}, body)
     assert failure.message.endswith("you provided.")
     assert "TOPSECRET" not in failure.message
+    for headers in ({}, {"x-amzn-errortype": "SignatureDoesNotMatch"}):  # a name we do not know quotes all the same
+        assert "TOPSECRET" not in read_failure(403, headers, body).message
 
 
 @pytest.mark.parametrize(

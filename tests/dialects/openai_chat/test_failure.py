@@ -121,6 +121,15 @@ def test_a_long_message_is_cut() -> None:
     assert len(failure(400, {"message": "ab " * 50_000}).message) == MESSAGE_LIMIT
 
 
+def test_what_aws_quotes_of_a_signed_request_is_blanked() -> None:
+    """Bedrock's OpenAI face is signed for, and an error about a signature quotes the headers that it covers."""
+    quoted = "does not match.\nx-amz-date:20260101T000000Z\nx-amz-security-token:IQoJ/hush+hush==\n\nhost;x-amz-date"
+    for said in (quoted, f"{quoted} Credential=ASIAHUSHHUSH/20260101"):
+        message = failure(403, {"message": said}).message
+        assert not any(word in message for word in ("hush", "HUSH"))
+        assert "x-amz-security-token:[redacted]\n" in message
+
+
 @pytest.mark.parametrize(
     "secret",
     [

@@ -27,8 +27,10 @@ _MESSAGE_KEPT: Final = 2000
 """Characters of a provider's message that are kept."""
 _LONGEST_WAIT: Final = 86_400.0
 """Seconds; a longer retry-after is taken for this."""
-_SECRETS: Final = re.compile(r"\b(?:A[KS]IA[A-Z0-9]{8,}|ABSK[A-Za-z0-9+/=_-]{8,}|bedrock-api-key-[\w+/=-]+)")
-"""Access key ids, and Bedrock's own API keys."""
+_SECRETS: Final = re.compile(
+    r"\b(?:A[KS]IA[A-Z0-9]{8,}|ABSK[A-Za-z0-9+/=_-]{8,}|bedrock-api-key-[\w+/=-]+)|(?<=x-amz-security-token:)[^\n]+"
+)
+"""Access key ids, Bedrock's own API keys, and a session's token in a header that an error of any name quotes."""
 
 
 class _Type(msgspec.Struct, frozen=True):

@@ -128,9 +128,11 @@ _CODES: Final = MappingProxyType(
 
 _SECRET: Final = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|pplx|key|AIza|nvapi|csk|fw|tgp)[-_](?=[A-Za-z_\-*.]*[0-9])[A-Za-z0-9_\-*.]{6,}"
+    r"|(?<=x-amz-security-token:)[^\n]+|\bA[KS]IA[A-Z0-9]{8,}"
     r"|(?<=Bearer )\S{8,}|\bAIza[A-Za-z0-9_\-]{20,}|[A-Za-z0-9_\-]{0,8}\*{4,}[A-Za-z0-9_\-*]*"
 )
-"""What looks like a secret: the usual prefixes before something with a digit in it, a bearer, a starred key."""
+"""What looks like a secret: the usual prefixes before something with a digit in it, a bearer, a starred key, and
+what AWS quotes of a request whose signature it does not take (Bedrock's OpenAI face)."""
 _JSON: Final = msgspec.json.Decoder()
 
 
