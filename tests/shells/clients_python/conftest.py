@@ -8,7 +8,8 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.shells.clients_python.matrix import AtOnce, Awaited, Stage, Waiting, staged
+from tests.shells.clients_python.matrix import Stage, staged
+from tests.shells.clients_python.waiting import AtOnce, Awaited, Waiting
 
 __all__: list[str] = []
 

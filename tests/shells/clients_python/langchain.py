@@ -11,7 +11,8 @@ import operator
 from typing import Any
 
 from counterfoil.testing import Counts
-from tests.shells.clients_python.matrix import SCHEMA, AtOnce, Cell, Heard, Waiting
+from tests.shells.clients_python.matrix import SCHEMA, Cell, Heard
+from tests.shells.clients_python.waiting import AtOnce, Waiting
 
 __all__ = ["TOOLS", "WAYS", "ask", "hear"]
 

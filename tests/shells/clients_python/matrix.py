@@ -7,17 +7,16 @@ Rule 3: a cell finds its own by the ticket in what is said to the model, which c
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import itertools
 import json
 import re
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import pytest
 
@@ -66,12 +65,9 @@ __all__ = [
     "TIDE",
     "TOO_LONG",
     "UNKNOWN_MODEL",
-    "AtOnce",
-    "Awaited",
     "Cell",
     "Heard",
     "Stage",
-    "Waiting",
     "cells",
     "parsed",
     "staged",
@@ -312,65 +308,6 @@ def staged(directory: Path) -> Iterator[Stage]:
         text = CONFIGURATION.format(origin=provider.origin, limit=BODY_LIMIT, key=GOOD_KEY)
         with gateway(directory, text=text) as running_gateway:
             yield Stage(provider, running_gateway)
-
-
-class Waiting(Protocol):
-    """How a client is called: at once, or awaited. A matrix is written once for both."""
-
-    def call(self, method: Callable[..., Any], **fields: Any) -> Any:
-        """The result."""
-        ...
-
-    def each(self, method: Callable[..., Any], **fields: Any) -> list[Any]:
-        """The items of a stream."""
-        ...
-
-    def helped(self, method: Callable[..., Any], final: str, **fields: Any) -> tuple[list[Any], Any]:
-        """The events of a streaming helper, and what its method `final` gives after them."""
-        ...
-
-
-class AtOnce:
-    """A synchronous client."""
-
-    def call(self, method: Callable[..., Any], **fields: Any) -> Any:
-        return method(**fields)
-
-    def each(self, method: Callable[..., Any], **fields: Any) -> list[Any]:
-        found: Iterable[Any] = method(**fields)
-        return list(found)
-
-    def helped(self, method: Callable[..., Any], final: str, **fields: Any) -> tuple[list[Any], Any]:
-        with method(**fields) as stream:
-            return list(stream), getattr(stream, final)()
-
-
-class Awaited:
-    """An asynchronous client, on a loop that lasts for a module."""
-
-    def __init__(self, runner: asyncio.Runner) -> None:
-        self.runner = runner
-
-    def call(self, method: Callable[..., Any], **fields: Any) -> Any:
-        async def call() -> Any:
-            return await method(**fields)
-
-        return self.runner.run(call())
-
-    def each(self, method: Callable[..., Any], **fields: Any) -> list[Any]:
-        async def each() -> list[Any]:
-            found = method(**fields)
-            items: AsyncIterable[Any] = found if hasattr(found, "__aiter__") else await found
-            return [item async for item in items]
-
-        return self.runner.run(each())
-
-    def helped(self, method: Callable[..., Any], final: str, **fields: Any) -> tuple[list[Any], Any]:
-        async def helped() -> tuple[list[Any], Any]:
-            async with method(**fields) as stream:
-                return [event async for event in stream], await getattr(stream, final)()
-
-        return self.runner.run(helped())
 
 
 BEFORE: Final[Mapping[str, tuple[Answer, int, Exit]]] = {

@@ -24,9 +24,9 @@ from tests.shells.clients_python.matrix import (
     TOO_LONG,
     UNKNOWN_MODEL,
     Stage,
-    Waiting,
     cells,
 )
+from tests.shells.clients_python.waiting import Waiting
 from tests.shells.gateway import SECONDS
 
 __all__: list[str] = []

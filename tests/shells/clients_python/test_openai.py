@@ -22,14 +22,13 @@ from tests.shells.clients_python.matrix import (
     SCHEMA,
     TOO_LONG,
     UNKNOWN_MODEL,
-    AtOnce,
     Cell,
     Heard,
     Stage,
-    Waiting,
     cells,
     parsed,
 )
+from tests.shells.clients_python.waiting import AtOnce, Waiting
 from tests.shells.gateway import SECONDS
 
 __all__: list[str] = []
