@@ -162,7 +162,10 @@ def test_tool_choice(choice: dict[str, Any], found: ToolChoice, parallel: bool |
         ({}, None),
         ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, ReasoningWish(None, 2000, True)),
         ({"thinking": {"type": "disabled"}}, ReasoningWish(None, None, False)),
-        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}, ReasoningWish("high", None, True, free=True)),
+        (
+            {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}},
+            ReasoningWish("high", None, True, free=True),
+        ),
         ({"output_config": {"effort": "low"}}, ReasoningWish("low", free=True)),
     ],
 )

@@ -7,22 +7,14 @@ Rule 2: no value asks for what happens anyway: that may be left out without a wo
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["CASES", "NUMBERS"]
+from tests.dialects.crossing.gemini_cases import GEMINI
+from tests.dialects.crossing.responses_cases import RESPONSES
+from tests.dialects.crossing.words import PDF, PIXEL, SCHEMA, SOUND
 
-NUMBERS: Final = frozenset({4711, 0.83, 0.37, 37, 0.61, 0.29, 733, 6, 2049, 1213})
-PIXEL: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-PDF: Final = base64.b64encode(b"%PDF-1.4 mk of a chart").decode()
-SOUND: Final = base64.b64encode(b"RIFF mk of a bell").decode()
-SCHEMA: Final = {
-    "type": "object",
-    "properties": {"mkport": {"type": "string"}, "hours": {"type": "integer"}},
-    "required": ["mkport", "hours"],
-    "additionalProperties": False,
-}
+__all__ = ["CASES"]
 
 
 def _asked(content: Any = "mk When is high water?") -> dict[str, Any]:
@@ -267,6 +259,44 @@ MESSAGES: Final[Mapping[str, Mapping[str, Any]]] = {
     "other people's tool servers": _messages(
         mcp_servers=[{"type": "url", "url": "https://tools.example/mksse", "name": "mkmcp"}]
     ),
+    "other server tools and what they said": _messages(
+        _asked(),
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "server_tool_use", "id": "mksrv1", "name": "web_search", "input": {"query": "mk tides"}},
+                {"type": "web_search_tool_result", "tool_use_id": "mksrv1", "content": []},
+                {"type": "text", "text": "mk At noon."},
+            ],
+        },
+        _asked("mk Sure?"),
+    ),
+    "a compaction": _messages(context_management={"edits": [{"type": "compact_20260112"}]}),
+    "a tool that is loaded late and told early": _messages(
+        tools=[_tool("mktides", defer_loading=True, eager_input_streaming=True)]
+    ),
+    "how thinking is shown": _messages(thinking={"type": "adaptive", "display": "summarized"}),
+    "effort alone": _messages(output_config={"effort": "max"}),
+    "a long name of a user": _messages(metadata={"user_id": "mkuser_" + "0" * 120}),
+    "cached as a whole": _messages(cache_control={"type": "ephemeral"}),
+    "a picture read by a tool, last of all": _messages(
+        _asked(),
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "mkcall1", "name": "mktides", "input": {}}]},
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "mkcall1",
+                    "content": [
+                        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
+                        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
+                    ],
+                }
+            ],
+        },
+        tools=_TOOLS,
+    ),
     "context management": _messages(context_management={"edits": [{"type": "clear_tool_uses_20250919"}]}),
     "an unknown field": _messages(mkfuture={"x": 2049}),
     "streamed": _messages(stream=True),
@@ -275,5 +305,7 @@ MESSAGES: Final[Mapping[str, Mapping[str, Any]]] = {
 CASES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "openai_chat": CHAT,
     "anthropic_messages": MESSAGES,
+    "openai_responses": RESPONSES,
+    "gemini": GEMINI,
 }
 """By client dialect, then by name."""

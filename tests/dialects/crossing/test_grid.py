@@ -21,8 +21,9 @@ from counterfoil.core.error import Failure, RequestError
 from counterfoil.core.operation import Operation
 from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
 from counterfoil.dialects.registry import CLIENT_DIALECTS, DIALECTS
-from tests.dialects.crossing import cases
-from tests.dialects.crossing.cases import CASES, NUMBERS
+from tests.dialects.crossing import words
+from tests.dialects.crossing.cases import CASES
+from tests.dialects.crossing.words import NUMBERS
 
 __all__: list[str] = []
 
@@ -66,12 +67,12 @@ def shown(value: Any) -> str:
     """A body for people: what is the same in every page is shown by its name."""
     text = json.dumps(shortened(value), indent=1, ensure_ascii=False)
     for name in ("PIXEL", "PDF", "SOUND"):
-        text = text.replace(getattr(cases, name), f"({name})")
+        text = text.replace(getattr(words, name), f"({name})")
     return text
 
 
 def shortened(value: Any) -> Any:
-    if value == cases.SCHEMA:
+    if value == words.SCHEMA:
         return "(SCHEMA)"
     if isinstance(value, dict):
         return {key: shortened(inside) for key, inside in value.items()}
@@ -129,14 +130,17 @@ def test_nothing_is_lost_without_a_word(client: str, case: str, provider: Dialec
 
 def harmless(field: str, body: Any) -> bool:
     """What may go without a word: it asks nothing of the reply, or is not given to whom it does not belong."""
-    no_tool_can_be_called = body.get("tool_choice") in ("none", {"type": "none"})
+    none = {"functionCallingConfig": {"mode": "NONE"}}
+    no_tool_can_be_called = body.get("tool_choice") in ("none", {"type": "none"}) or body.get("toolConfig") == none
     return field.endswith(HARMLESS) or (field.startswith("tools") and no_tool_can_be_called)
 
 
 HARMLESS = (
     "json_schema.name",  # a label
+    "format.name",
     "content.title",
     "file.filename",  # one provider's may have no dot
+    "content.filename",
     "reasoning_details.text",  # another maker's thoughts
     "content.thinking",
 )
@@ -186,5 +190,5 @@ def named(field: str, dropped: str) -> bool:
     return any(word in words or ALSO_CALLED.get(word) in words for word in dropped.split("."))
 
 
-ALSO_CALLED = {"user": "user_id"}
-"""Fields that chat and messages call by different names."""
+ALSO_CALLED = {"user": "user_id", "budget_tokens": "thinkingBudget"}
+"""Fields that dialects call by different names."""

@@ -184,10 +184,7 @@ def _result(result: ToolResult, lost: _Lost) -> dict[str, Any]:
     lost.hint(result)
     texts = ["The tool failed:"] if result.is_error else []
     for part in result.parts:
-        if isinstance(part, Text):
-            lost.hint(part)
-            texts.append(part.text)
-        elif isinstance(part, File) and part.text is not None:
+        if isinstance(part, Text | File) and part.text is not None:
             lost.hint(part)
             texts.append(part.text)
         else:
