@@ -27,6 +27,7 @@ __all__ = [
     "text_of",
     "whole_decoder",
     "whole_encoder",
+    "whole_number",
     "whole_relay",
 ]
 
@@ -58,6 +59,14 @@ def text_of(raw: msgspec.Raw | None) -> str:
         return _TEXT.decode(raw) if raw is not None else ""
     except UNREADABLE:
         return ""
+
+
+def whole_number(value: object) -> int | None:
+    """A count as JSON says it, 12 or 12.0; None for null and anything else. Whether it can be a count of tokens, the
+    reading says."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
 
 
 def whole_decoder(

@@ -41,6 +41,7 @@ from counterfoil.dialects.anthropic_messages.schema import (
 )
 from counterfoil.dialects.anthropic_messages.usage import Where, read_report
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.salvage import salvaged
 from counterfoil.framing.frame import Frame
 
 __all__ = ["FINISHES", "OPAQUE_LIMIT", "MessagesDecoder"]
@@ -133,7 +134,8 @@ class MessagesDecoder:
         try:
             return self._feed(frame)
         except UNREADABLE:
-            return (ReplyFailed(bad_reply("the provider's reply is not readable as an Anthropic message")),)
+            failed = ReplyFailed(bad_reply("the provider's reply is not readable as an Anthropic message"))
+            return [*salvaged(frame.data, lambda raw: read_report(raw, "body"), ("usage",)), failed]
 
     def close(self) -> Sequence[Event]:
         """The finish, where a quirk says that the provider never sends one and the reply has ended all the same."""

@@ -15,6 +15,7 @@ import msgspec
 
 from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.dialect import FinalUsage
+from counterfoil.dialects.whole import whole_number
 from counterfoil.usage.reading import Counter, Report, ReportLine
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import INPUT_BUCKETS, Bucket, Usage
@@ -80,8 +81,8 @@ def _counts(said: Mapping[str, Any]) -> dict[Counter, int | None]:
             value = value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT
         if value is None:
             found[counter] = None
-        elif isinstance(value, int) and not isinstance(value, bool):  # whether it can be one, the reading says
-            found[counter] = value
+        elif (count := whole_number(value)) is not None:
+            found[counter] = count
     return found
 
 

@@ -48,6 +48,7 @@ from counterfoil.dialects.bedrock_converse.schema import (
 )
 from counterfoil.dialects.bedrock_converse.usage import read_report
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.salvage import salvaged
 from counterfoil.framing.eventstream import ERROR, EXCEPTION
 from counterfoil.framing.frame import Frame
 
@@ -128,7 +129,8 @@ class ConverseDecoder:
         try:
             return self.hear(frame.event, frame.data) if self._streamed else self.whole(frame.data)
         except UNREADABLE:
-            return (ReplyFailed(bad_reply("the provider's reply is not readable as a Converse reply")),)
+            failed = ReplyFailed(bad_reply("the provider's reply is not readable as a Converse reply"))
+            return [*salvaged(frame.data, read_report, ("usage",)), failed]
 
     def close(self) -> Sequence[Event]:
         """The finish, where a quirk says that the provider never sends one and the reply has ended all the same."""

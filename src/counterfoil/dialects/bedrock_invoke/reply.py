@@ -30,7 +30,7 @@ from counterfoil.core.event import (
 from counterfoil.dialects.anthropic_messages.reply import MessagesDecoder
 from counterfoil.dialects.bedrock_converse.failure import bad_reply, stream_failure
 from counterfoil.dialects.bedrock_converse.reply import ConverseDecoder
-from counterfoil.dialects.bedrock_converse.usage import read_counts as read_metrics
+from counterfoil.dialects.bedrock_converse.usage import read_report
 from counterfoil.dialects.bedrock_invoke.families import FINISHES, family_of, read_counts, read_pieces
 from counterfoil.dialects.bedrock_invoke.schema import UNREADABLE, Chunk, encode, fields_of, given, text
 from counterfoil.dialects.dialect import Quirks
@@ -168,16 +168,15 @@ class InvokeDecoder:
         if raw is None or not given(raw):
             return []
         self._measured = True
-        said = msgspec.json.decode(raw)
-        if not isinstance(said, dict):
+        report = read_report(raw)
+        if report is None:
             return []
-        counts = read_metrics(said)
         stands = {
             counter: self._said[counter]
-            for counter, value in counts.items()
+            for counter, value in report.counts.items()
             if value is not None and self._said.get(counter, value) != value
         }
-        events: list[Event] = [UsageReported(Report(counts, raw=bytes(raw)))]
+        events: list[Event] = [UsageReported(report)]
         return [*events, UsageReported(Report(dict(stands)))] if stands else events
 
 

@@ -47,9 +47,13 @@ def text(fields: Mapping[str, msgspec.Raw], name: str) -> str | None:
 
 
 def number(fields: Mapping[str, msgspec.Raw], name: str) -> object:
-    """A field's value as far as it may be a number; None where it is absent."""
+    """A field's value as far as it may be a number; None where it is absent. What no number holds (1e400) is none: a
+    count fails no reply."""
     raw = fields.get(name, NO_RAW)
-    return msgspec.json.decode(raw) if given(raw) and bytes(raw)[:1] not in (b"{", b"[") else None
+    try:
+        return msgspec.json.decode(raw) if given(raw) and bytes(raw)[:1] not in (b"{", b"[") else None
+    except UNREADABLE:
+        return None
 
 
 def encode(value: object) -> bytes:

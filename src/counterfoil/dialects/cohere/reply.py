@@ -32,6 +32,7 @@ from counterfoil.dialects.cohere.failure import bad_reply, error_failure
 from counterfoil.dialects.cohere.schema import CallSaid, ContentSaid, FrameSaid, MessageSaid, ReplySaid
 from counterfoil.dialects.cohere.usage import read_chat
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.salvage import salvaged
 from counterfoil.dialects.whole import UNREADABLE, encode, given
 from counterfoil.framing.frame import Frame
 from counterfoil.usage.reading import Report
@@ -101,7 +102,8 @@ class ChatDecoder:
         try:
             return self._frame(frame) if self._streamed else self._body(data)
         except UNREADABLE:
-            return (ReplyFailed(bad_reply("a frame that is not of Cohere's chat")),)
+            told = salvaged(data, read_chat, ("usage",), ("delta", "usage"))
+            return [*told, ReplyFailed(bad_reply("a frame that is not of Cohere's chat"))]
 
     def close(self) -> Sequence[Event]:
         return ()

@@ -28,6 +28,7 @@ from counterfoil.dialects.cohere.failure import bad_reply, error_failure
 from counterfoil.dialects.cohere.reply import ending
 from counterfoil.dialects.cohere.usage import read_chat, read_token_count
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.salvage import salvaged
 from counterfoil.dialects.whole import UNREADABLE, given
 from counterfoil.framing.frame import Frame
 
@@ -101,7 +102,8 @@ class ChatDecoder:
         try:
             return self._frame(frame.data) if self._streamed else self._whole(frame.data)
         except UNREADABLE:
-            return (ReplyFailed(bad_reply("a frame that is not of Cohere's v1 chat")),)
+            told = salvaged(frame.data, read_chat, ("meta",), ("response", "meta"))
+            return [*told, ReplyFailed(bad_reply("a frame that is not of Cohere's v1 chat"))]
 
     def close(self) -> Sequence[Event]:
         return ()

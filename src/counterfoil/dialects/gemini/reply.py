@@ -45,6 +45,7 @@ from counterfoil.dialects.gemini.schema import (
     read,
 )
 from counterfoil.dialects.gemini.usage import read_report
+from counterfoil.dialects.salvage import salvaged
 from counterfoil.framing.frame import Frame
 
 __all__ = ["CHOICES_LIMIT", "FINISHES", "ORIGIN", "GeminiDecoder"]
@@ -154,6 +155,7 @@ class GeminiDecoder:
                 self._close_whole(events)
         except (*UNREADABLE, LimitExceeded):
             what = "frame" if self._streamed else "body"
+            events += salvaged(data, read_report, ("usageMetadata",), told=events)
             events.append(ReplyFailed(bad_reply(f"a {what} of {len(data)} bytes that is not a Gemini reply")))
         self._done = self._done or not self._streamed
         return events

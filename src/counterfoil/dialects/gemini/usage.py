@@ -17,11 +17,12 @@ import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
 from counterfoil.dialects.gemini.schema import UNREADABLE, encode, fields_of
+from counterfoil.dialects.whole import whole_number
 from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
 
-__all__ = ["CONVENTION", "ESTIMATED", "counts_of", "read_report", "whole_number", "write_usage"]
+__all__ = ["CONVENTION", "ESTIMATED", "counts_of", "read_report", "write_usage"]
 
 CONVENTION: Final = Convention(
     input_includes=frozenset({Counter.CACHE_READ, Counter.CACHE_READ_AUDIO, Counter.INPUT_AUDIO, Counter.INPUT_IMAGE}),
@@ -114,13 +115,6 @@ def _split_output(counts: dict[Counter, int | None], said: Mapping[str, Any]) ->
         if name in made:
             counts[counter] = min(made[name], left)
             left -= counts[counter] or 0
-
-
-def whole_number(value: object) -> int | None:
-    """A whole number, or None for null and anything else. Whether it can be a count of tokens, `Reading` says."""
-    if type(value) is float and value.is_integer():
-        return int(value)
-    return value if type(value) is int else None
 
 
 def write_usage(final: FinalUsage) -> bytes:

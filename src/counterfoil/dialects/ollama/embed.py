@@ -19,7 +19,7 @@ from counterfoil.dialects.dialect import Quirks, WrittenRequest
 from counterfoil.dialects.ollama.options import Body, only_text
 from counterfoil.dialects.ollama.usage import read_report
 from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame
-from counterfoil.dialects.whole import encode, fields_of, given
+from counterfoil.dialects.whole import encode, given
 from counterfoil.usage.settle import Convention
 
 __all__ = ["EMBED_CONVENTION", "read_vectors", "unreadable", "write_embed"]
@@ -53,7 +53,7 @@ def read_vectors(body: bytes) -> Sequence[Event]:
         ReplyStarted(model=said.model if isinstance(said.model, str) else ""),
         EmbeddingsGiven(tuple(Embedding(place, msgspec.Raw(bytes(vector))) for place, vector in enumerate(vectors))),
     ]
-    report = read_report(fields_of(body))
+    report = read_report(body)
     return [*events, UsageReported(report)] if report is not None else events
 
 

@@ -31,7 +31,8 @@ from counterfoil.core.event import (
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.ollama.usage import read_report
 from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame
-from counterfoil.dialects.whole import UNREADABLE, encode, fields_of, given
+from counterfoil.dialects.salvage import salvaged
+from counterfoil.dialects.whole import UNREADABLE, encode, given
 from counterfoil.framing.frame import Frame
 
 __all__ = ["CALLS_LIMIT", "OllamaDecoder"]
@@ -110,6 +111,7 @@ class OllamaDecoder:
             self._read(_FRAME.decode(frame.data), frame.data, events)
         except UNREADABLE:
             self._done = True
+            events += salvaged(frame.data, read_report, (), told=events)
             events.append(ReplyFailed(bad_reply(f"a frame of {len(frame.data)} bytes that is no Ollama reply")))
         if not self._streamed:
             self._done = True
@@ -121,6 +123,7 @@ class OllamaDecoder:
     def _read(self, said: _Frame, data: bytes, events: list[Event]) -> None:
         if given(said.error):
             self._done = True
+            events += salvaged(data, read_report, ())
             events.append(ReplyFailed(read_error_frame(data)))
             return
         if said.message is None and said.response is None and not said.done:
@@ -163,7 +166,7 @@ class OllamaDecoder:
         if self._calls and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS
         events.append(ChoiceFinished(reason, said=word))
-        report = read_report(fields_of(data))
+        report = read_report(data)
         if report is not None:
             events.append(UsageReported(report))
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.dialects.whole import UNREADABLE, Fields, encode
+from counterfoil.dialects.whole import UNREADABLE, encode, fields_of, whole_number
 from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 
@@ -33,16 +33,19 @@ _KEPT: Final = (
     "eval_count",
     "eval_duration",
 )
-_NUMBER: Final = msgspec.json.Decoder(int | None)
 
 
-def read_report(fields: Fields) -> Report | None:
-    """The report of a frame's members; None when they hold no count. Never raises."""
+def read_report(frame: bytes | msgspec.Raw) -> Report | None:
+    """The report of a frame; None when it holds no count. Never raises."""
+    try:
+        fields = fields_of(frame)
+    except UNREADABLE:
+        return None
     counts: dict[Counter, int | None] = {}
     for name, counter in _COUNTS.items():
         if name in fields:
             try:
-                counts[counter] = _NUMBER.decode(fields[name])
+                counts[counter] = whole_number(msgspec.json.decode(fields[name]))
             except UNREADABLE:
                 counts[counter] = None
     if not counts:

@@ -41,6 +41,7 @@ from counterfoil.dialects.openai_chat.schema import (
     given,
 )
 from counterfoil.dialects.openai_chat.usage import read_report, read_timings
+from counterfoil.dialects.salvage import salvaged
 from counterfoil.framing.frame import Frame
 from counterfoil.usage.reading import Report
 
@@ -123,6 +124,7 @@ class ChatDecoder:
         except (*UNREADABLE, LimitExceeded):
             if data.strip() == _END_MARK:
                 return self._mark()
+            events += salvaged(data, read_report, ("usage",), told=events)
             self._fail(self._unreadable(frame), events)
         if not self._streamed:
             self._done = True

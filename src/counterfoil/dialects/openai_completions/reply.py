@@ -32,6 +32,7 @@ from counterfoil.dialects.openai_chat.reply import FINISHES
 from counterfoil.dialects.openai_chat.schema import Said
 from counterfoil.dialects.openai_chat.usage import read_report, read_timings
 from counterfoil.dialects.openai_completions.request import CHOICES_LIMIT
+from counterfoil.dialects.salvage import salvaged
 from counterfoil.dialects.whole import UNREADABLE, given
 from counterfoil.framing.frame import Frame
 
@@ -115,6 +116,7 @@ class CompletionDecoder:
         try:
             self._read(_CHUNK.decode(data), frame, events)
         except (*UNREADABLE, LimitExceeded):
+            events += salvaged(data, read_report, ("usage",), told=events)
             self._fail(self._unreadable(frame), events)
         if not self._streamed:
             self._done = True

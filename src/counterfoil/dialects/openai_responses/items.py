@@ -83,7 +83,7 @@ class ItemState:
         if self.call >= 0:
             events.append(ToolCallStarted(self.call, word_of(item.call_id) or self.id, word_of(item.name)))
         elif self.kind != MESSAGE:
-            events.append(OutputHidden())  # reasoning of which a summary is shown, or an item that comes once it is whole
+            events.append(OutputHidden())  # reasoning, shown as a summary, or an item that comes when whole
 
     def text(self, part: int, text: str, events: list[Event], *, whole: bool = False) -> None:
         """More text, or all of it."""

@@ -36,6 +36,7 @@ from counterfoil.dialects.openai_responses.schema import (
     word_of,
 )
 from counterfoil.dialects.openai_responses.usage import read_report
+from counterfoil.dialects.salvage import salvaged
 from counterfoil.framing.frame import Frame
 
 __all__ = ["ITEMS_LIMIT", "ResponsesDecoder"]
@@ -93,6 +94,7 @@ class ResponsesDecoder:
             self._feed(frame, events)
         except UNREADABLE:
             what = "a frame" if self._streamed else "a body"
+            events += salvaged(frame.data, read_report, ("response", "usage"), ("usage",), told=events)
             self._fail(bad_reply(f"{what} of {len(frame.data)} bytes that is not a response"), events)
         return self._begun(events)
 

@@ -14,6 +14,7 @@ import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
 from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of
+from counterfoil.dialects.whole import whole_number
 from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
@@ -64,18 +65,11 @@ def read_report(raw: bytes | msgspec.Raw, *, provisional: bool = False) -> Repor
             if not isinstance(inside, dict):
                 inside = {}
         if place[-1] in inside:
-            counts[counter] = _count(inside[place[-1]])
+            counts[counter] = whole_number(inside[place[-1]])
     if not counts:
         return None
     placeholders = frozenset({Counter.OUTPUT}) if provisional else frozenset()
     return Report(counts, provisional=placeholders, estimated=said.get(ESTIMATED) is True, raw=word)
-
-
-def _count(value: object) -> int | None:
-    """A whole number, or None for null and anything else. Whether it can be a count of tokens, `Reading` says."""
-    if type(value) is float and value.is_integer():
-        return int(value)
-    return value if type(value) is int else None
 
 
 def write_usage(final: FinalUsage) -> bytes:

@@ -23,8 +23,7 @@ from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
 from counterfoil.dialects.gemini.embed import own_task
 from counterfoil.dialects.gemini.failure import bad_reply, frame_failure, read_failure
 from counterfoil.dialects.gemini.path import method_path
-from counterfoil.dialects.gemini.usage import whole_number
-from counterfoil.dialects.whole import encode, given, whole_decoder
+from counterfoil.dialects.whole import encode, given, whole_decoder, whole_number
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
