@@ -42,7 +42,7 @@ LARGEST: Final = 1 << 14
 """Bytes of an input that coverage chooses: what a rule takes time for grows with them."""
 SECONDS_PER_INPUT: Final = 25
 MEGABYTES: Final = 3072
-_NOISE: Final = ("INFO: Instrumenting", "WARNING: Failed to find function")
+_NOISE: Final = ("INFO:", "WARNING: Failed to find function", "#", "0x")
 _ROOMS: Final = ("dialects", "exchange", "framing", "usage")
 """What coverage is looked at in; the rest only takes time to prepare."""
 
