@@ -22,6 +22,7 @@ __all__ = [
     "LedgerConfig",
     "Limits",
     "ListenConfig",
+    "PassthroughConfig",
     "Retries",
     "RouteConfig",
     "StaticKey",
@@ -152,6 +153,34 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Frames show the provider's model name instead of the one the client asked for."""
 
 
+class PassthroughConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What clients may ask of one provider beside the doors, word for word, below `/passthrough/NAME/`."""
+
+    paths: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=64)]
+    """What may be asked: a path as the provider's documentation writes it (`/v1/files`). `*` stands for a part of one
+    segment; at the end, for all that follows, slashes too. With a method before it (`GET /v1/files*`) for that one only."""
+    keys: tuple[str, ...] = ()
+    """Names of the keys that may ask. Must be given where keys are required; elsewhere none means whoever may call."""
+    provider: str | None = None
+    """A row of the table, when it is not NAME."""
+    base_url: str | None = None
+    """Where it is, when not where the provider's row says. A version at its end (`/v1`) is part of the paths instead."""
+    api_key: str | None = None
+    """Usually `${NAME}`, taken from the environment. Once the file is read: the name of a secret, never the secret."""
+    region: str | None = None
+    """Of a cloud that has regions, when not what its environment variables say."""
+    project: str | None = None
+    """Of a cloud that has projects, when not what its environment variables say."""
+    dialect: str | None = None
+    """When the provider speaks another one at this address."""
+    timeouts: Timeouts | None = None
+    """For these calls; what is left out is as above it."""
+    headers: Mapping[str, str] = {}
+    """Sent with every request, whatever the client sends. A secret is written as `api_key`, never here."""
+    query: Mapping[str, str] = {}
+    """Added to every request's URL, whatever the client asks."""
+
+
 class StaticKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A gateway key written in the configuration."""
 
@@ -209,6 +238,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Public model names. A list of deployments is short for a route with defaults."""
     keys: KeysConfig | None = None
     """None: no keys; then loopback only, guarded against web pages (docs/design.md)."""
+    passthrough: Mapping[str, PassthroughConfig] = {}
+    """By NAME: providers whose other endpoints may be asked. Nothing may unless it is written here (docs/operations.md)."""
     cors: CorsConfig = CorsConfig()
     """Web pages."""
     ledger: LedgerConfig = LedgerConfig()

@@ -328,7 +328,12 @@ class _Pulled:
             sending = sending_of(command, base_url, payer, self._wall())
             self._sent = True
             upstream = self._transport.post(
-                sending.url, sending.headers, command.body, connect=command.connect, deadline=command.deadline
+                sending.url,
+                sending.headers,
+                command.body,
+                connect=command.connect,
+                deadline=command.deadline,
+                method=command.method,
             )
         except (Unreachable, Broken, Cut) as error:
             return Interrupted(Exit.LOST, str(error), unsent=isinstance(error, Unreachable))

@@ -15,7 +15,8 @@ import msgspec
 
 from counterfoil.config import Config, DeploymentConfig
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
-from counterfoil.driver.deployment import DeploymentError, build_deployment, load_table
+from counterfoil.driver.deployment import Built, DeploymentError, build_deployment, load_table
+from counterfoil.driver.passthrough import build_passthrough
 from counterfoil.driver.written import SIZE_LIMIT, Problem, Unreadable, Writing, nearest
 from counterfoil.providers.provider import Provider
 from counterfoil.transport.secret import SHORTEST, Secret, SecretStore, same_secret
@@ -100,6 +101,7 @@ def _take_secrets(raw: dict[str, Any], writing: Writing, secrets: dict[str, Secr
     The name is the environment variable's when the whole value came from one, else the dotted path.
     """
     places = [(deployment, f"{key}.api_key") for deployment, key in _deployments(raw)]
+    places += [(entry, f"{key}.api_key") for entry, key in _passthroughs(raw)]
     keys = (raw.get("keys") or {}).get("static") or []
     places += [(entry, f"keys.static[{place}].secret") for place, entry in enumerate(keys) if entry]
     for holder, key in places:
@@ -126,11 +128,16 @@ def _deployments(raw: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
     return found
 
 
+def _passthroughs(raw: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """Every passthrough that was written, with its dotted path."""
+    return [(one, f"passthrough.{name}") for name, one in (raw.get("passthrough") or {}).items() if one]
+
+
 def _inherit(raw: dict[str, Any]) -> None:
     """What a route or a deployment writes of a group goes over the group written for all, field by field."""
     routes = (raw.get("models") or {}).values()
     holders: list[tuple[Any, tuple[str, ...]]] = [(route, ("retries", "client_gone")) for route in routes]
-    holders += [(deployment, ("timeouts",)) for deployment, _ in _deployments(raw)]
+    holders += [(one, ("timeouts",)) for one, _ in (*_deployments(raw), *_passthroughs(raw))]
     for holder, groups in holders:
         for group in groups if isinstance(holder, dict) else ():
             if holder.get(group):
@@ -206,8 +213,20 @@ def _build_each(
             except DeploymentError as error:
                 writing.note(f"{key}.{error.field}" if error.field else key, error.message)
                 continue
-            secrets.update({one: secret for one, secret in built.secrets.items() if one not in secrets})
-            warnings += [(key, warning) for warning in built.warnings]
+            _keep(built, key, secrets, warnings)
+    for name, passthrough in config.passthrough.items():
+        key = f"passthrough.{name}"
+        try:
+            built = build_passthrough(name, passthrough, config, rows, environ).built
+        except DeploymentError as error:
+            writing.note(f"{key}.{error.field}" if error.field else key, error.message)
+            continue
+        _keep(built, key, secrets, warnings)
+
+
+def _keep(built: Built, key: str, secrets: dict[str, Secret], warnings: list[tuple[str, str]]) -> None:
+    secrets.update({one: secret for one, secret in built.secrets.items() if one not in secrets})
+    warnings += [(key, warning) for warning in built.warnings]
 
 
 def _check_providers(raw: dict[str, Any], table: Mapping[str, Provider] | None, writing: Writing) -> None:

@@ -301,7 +301,9 @@ class Run:
             base_url, payer = await self._paid(deployment)
             sending = sending_of(command, base_url, payer, self._context.wall())
             self._sent = True
-            upstream = await self._transport.post(sending.url, sending.headers, command.body, connect=command.connect)
+            upstream = await self._transport.post(
+                sending.url, sending.headers, command.body, connect=command.connect, method=command.method
+            )
         except (Unreachable, Broken, Cut) as error:
             return Interrupted(Exit.LOST, str(error), unsent=isinstance(error, Unreachable))
         self._upstream = upstream

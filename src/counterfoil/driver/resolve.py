@@ -15,11 +15,12 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from counterfoil.config import Config, DeploymentConfig, RouteConfig
+from counterfoil.config import Config, DeploymentConfig, PassthroughConfig, RouteConfig
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault, RequestError
 from counterfoil.driver.deployment import Built, DeploymentError, build_deployment, check_model, load_table
 from counterfoil.driver.discover import NOTHING_FOUND, Discovered, Found
 from counterfoil.driver.listing import Asked, Listed
+from counterfoil.driver.passthrough import Passthrough, build_passthrough
 from counterfoil.exchange.route import Deployment, Route
 from counterfoil.providers.provider import EMBEDDED, Provider
 from counterfoil.providers.table import matching
@@ -90,6 +91,7 @@ class Resolver:
         self._secrets: dict[str, Secret] = {}
         self._warnings: list[str] = []
         self._routes = {name: self._route(name, written) for name, written in config.models.items()}
+        self._passthroughs = {name: self._passthrough(name, written) for name, written in config.passthrough.items()}
         self._configured = tuple(_distinct(self._routes.values()))
         for found in discovered.found:
             if found.variable is not None:
@@ -112,6 +114,11 @@ class Resolver:
     def routes(self) -> Mapping[str, Route]:
         """The configured routes by name."""
         return self._routes
+
+    @property
+    def passthroughs(self) -> Mapping[str, Passthrough]:
+        """What may be asked of providers beside the doors, by the names they have there."""
+        return self._passthroughs
 
     def names(self) -> tuple[PublicName, ...]:
         """What clients can ask for, as far as it can be listed: configured first, then what was found."""
@@ -174,6 +181,15 @@ class Resolver:
             client_gone=route.client_gone or config.client_gone,
             show_provider_model=route.show_provider_model,
         )
+
+    def _passthrough(self, name: str, written: PassthroughConfig) -> Passthrough:
+        try:
+            found = build_passthrough(name, written, self._config, self._table, self._environ)
+        except DeploymentError as error:
+            raise DeploymentError(f"passthrough.{name}: {error.message}", error.field) from error
+        self._kept_secrets(found.built)
+        self._warnings += [f"passthrough.{name}: {warning}" for warning in found.built.warnings]
+        return found.passthrough
 
     def _plain_route(self, name: str, deployment: Deployment) -> Route:
         config = self._config

@@ -31,13 +31,13 @@ from counterfoil.exchange.command import (
     Start,
 )
 from counterfoil.exchange.crossing import Crossing
-from counterfoil.exchange.ending import CUT, DEFECT, NO_USAGE, bad_reply, failure_of, redirected, web_page
-from counterfoil.exchange.reply import Reply, Step, is_streamed, is_web_page, request_id
+from counterfoil.exchange.ending import CUT, DEFECT, NO_USAGE, Attempted, bad_reply, failure_of, redirected, web_page
+from counterfoil.exchange.reply import Followed, Reply, Step, is_streamed, is_web_page, request_id
 from counterfoil.exchange.route import Deployment
 from counterfoil.exchange.transcript import meter_of, recount_of
 from counterfoil.ledger.entry import Entry, Exit, Opening
 
-__all__ = ["SLOW_CLIENT", "Attempted", "attempt"]
+__all__ = ["SLOW_CLIENT", "Running", "attempt"]
 
 ERROR_BODY: Final = 256 * 1024
 """How much of a provider's error answer is read, in bytes."""
@@ -45,21 +45,6 @@ SLOW_CLIENT: Final = "the client did not take the reply in time"
 """The detail of an attempt that ran out of time while it waited for its client, not for the provider."""
 ERROR_SECONDS: Final = 10.0
 """How long a provider may take to say what went wrong."""
-
-
-class Attempted(msgspec.Struct, frozen=True):
-    """What came of an attempt."""
-
-    entry: Entry
-    failure: Failure | None = None
-    """Why there is no whole reply; None when there is, or when nobody is left to be told."""
-    told: bool = False
-    """The client has all that it will get: its reply, or an error frame; or it is gone."""
-    last: bool = False
-    """No other attempt may follow, though the client has still to be told the failure."""
-    refused_stream_options: bool = False
-    defect: Exception | None = None
-    """An error in our own code, for the log. The client is told only that there was one."""
 
 
 def attempt(call: Call, deployment: Deployment, context: Context) -> Generator[Command, Answer, Attempted]:
@@ -77,7 +62,7 @@ def attempt(call: Call, deployment: Deployment, context: Context) -> Generator[C
     headers, left = _headers(call, deployment, quirks)
     request = _request(call, deployment, quirks)
     request = WrittenRequest(request.body, (*request.dropped, *left))
-    running = _Running(call, deployment, quirks, context, request.dropped)
+    running = Running(call, deployment, quirks, context, request.dropped)
     yield Open(running.opening, running.meter)
     try:
         return (yield from running.walk(request.body, headers))
@@ -100,8 +85,8 @@ def _headers(call: Call, deployment: Deployment, quirks: Quirks) -> tuple[Mappin
     return goes, tuple(name for name in call.headers if name in call.dialect.listed_headers and name not in goes)
 
 
-class _Running:
-    """The state of one attempt, and the parts of its walk."""
+class Running:
+    """The state of one attempt, and the parts of its walk, some of which `carry.py` does in its own way."""
 
     def __init__(
         self, call: Call, deployment: Deployment, quirks: Quirks, context: Context, dropped: tuple[str, ...]
@@ -123,7 +108,9 @@ class _Running:
         self._headers: dict[str, str] = {"x-counterfoil-exchange": call.exchange}
         if dropped:
             self._headers["x-counterfoil-dropped"] = ", ".join(dropped)
-        self._reply: Reply
+        self._guesses = True
+        """What nobody reported is estimated."""
+        self._reply: Followed
         self._writer: Relay
         self.opening = Opening(
             attempt=context.new_id(),
@@ -149,16 +136,7 @@ class _Running:
 
     def walk(self, body: bytes, headers: Mapping[str, str]) -> Generator[Command, Answer, Attempted]:
         """From the call to the entry."""
-        deployment, streamed = self._deployment, self._call.peek.streamed
-        answer = yield Post(
-            deployment,
-            deployment.dialect.path(deployment.model, streamed),
-            body,
-            streamed,
-            self._timeouts.connect,
-            self.began + min(self._timeouts.first_byte, self._timeouts.total),
-            headers,
-        )
+        answer = yield self.post(body, headers)
         if isinstance(answer, Interrupted):
             return (yield from self.give_up(answer))
         assert isinstance(answer, Head)  # noqa: S101 - what a driver answers a Post with
@@ -168,6 +146,19 @@ class _Running:
         if failure is not None:
             return (yield from self.unreadable(failure))
         return (yield from self.end((yield from self.follow())))
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Post:
+        """The call itself."""
+        deployment, streamed = self._deployment, self._call.peek.streamed
+        return Post(
+            deployment,
+            deployment.dialect.path(deployment.model, streamed),
+            body,
+            streamed,
+            self._timeouts.connect,
+            self.began + min(self._timeouts.first_byte, self._timeouts.total),
+            headers,
+        )
 
     # ---- the head
 
@@ -210,7 +201,7 @@ class _Running:
         if head.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
             return bad_reply("The provider compressed its reply, which it was asked not to do.")
         streamed = is_streamed(head.headers, dialect, asked=call.peek.streamed)
-        self._reply = Reply(
+        self._reply = reply = Reply(
             dialect,
             self.meter,
             streamed=streamed,
@@ -224,7 +215,7 @@ class _Running:
             self._writer = call.dialect.relay(facts, self._quirks)
         else:
             self._writer = Crossing(call.dialect.encoder(facts))
-            self._reply.bound(self._context.limits.reply)  # an encoder may have to keep all of it
+            reply.bound(self._context.limits.reply)  # an encoder may have to keep all of it
         return None
 
     def unreadable(self, failure: Failure) -> Generator[Command, Answer, Attempted]:
@@ -279,7 +270,7 @@ class _Running:
             return None
         if not self._begun:
             self._begun = True
-            yield Start(200, self._reply_headers())
+            yield self.start()
         answer = yield Deliver(data, self.began + self._timeouts.total)
         self._quiet_since = self._context.clock()  # the provider owes nothing for the time a client was slow
         if not isinstance(answer, Interrupted):
@@ -324,7 +315,7 @@ class _Running:
         if failure is not None and not self._begun:
             return Attempted(entry, failure, last=True)
         if not self._begun:
-            yield Start(200, self._reply_headers())
+            yield self.start()
         yield Deliver(last, self.began + self._timeouts.total, last=True)
         return Attempted(entry, failure, told=True)
 
@@ -348,8 +339,12 @@ class _Running:
         if exit_ is Exit.CLIENT_GONE or self._gone_at is not None:
             return Attempted(entry, told=True)
         if self._begun:
-            yield Deliver(self._writer.fail(failure), self.began + self._timeouts.total, last=True)
+            yield from self.tell(failure)
         return Attempted(entry, failure, told=self._begun)
+
+    def tell(self, failure: Failure) -> Generator[Command, Answer, None]:
+        """Tell a client whose reply had begun."""
+        yield Deliver(self._writer.fail(failure), self.began + self._timeouts.total, last=True)
 
     def _close(self, entry: Entry) -> Generator[Command, Answer, Entry]:
         self._closed = entry
@@ -376,7 +371,8 @@ class _Running:
         ran = exit_ is not Exit.REJECTED and not self._unsent
         # One that hung up without a word may have read the request, or had closed an idle connection: nobody knows.
         known = exit_ is not Exit.LOST or self._status is not None
-        settlement = self.meter.settle(self._deployment.convention, ended=ended, estimate=ran and known)
+        guessed = ran and known and self._guesses
+        settlement = self.meter.settle(self.opening.convention, ended=ended, estimate=guessed)
         return Entry(
             opening=self.opening,
             closed=context.wall(),
@@ -395,6 +391,7 @@ class _Running:
             provider_id=self.meter.provider_id,
         )
 
-    def _reply_headers(self) -> Mapping[str, str]:
+    def start(self) -> Start:
+        """The head of the client's reply."""
         headers = {**self._headers, "content-type": self._call.content_type}
-        return {**headers, "cache-control": "no-store"} if self._call.peek.streamed else headers
+        return Start(200, {**headers, "cache-control": "no-store"} if self._call.peek.streamed else headers)

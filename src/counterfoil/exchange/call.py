@@ -10,6 +10,7 @@ import msgspec
 from counterfoil.config import Limits, StreamUsage
 from counterfoil.core.error import RequestError
 from counterfoil.dialects.dialect import ClientDialect, ReplyFacts, RequestPeek
+from counterfoil.exchange.carriage import Carriage
 from counterfoil.exchange.route import Route
 from counterfoil.exchange.transcript import Corrector
 from counterfoil.ledger.entry import Line, Opening
@@ -52,6 +53,8 @@ class Call(msgspec.Struct, frozen=True):
     stream_usage: StreamUsage = "when_asked"
     headers: Mapping[str, str] = {}
     """Those of the client's that belong to its dialect (`carried_headers`), in lower case."""
+    carriage: Carriage | None = None
+    """The call is carried as it is, to the only deployment of its route."""
 
     def facts(self, opening: Opening) -> ReplyFacts:
         """What the writer of an attempt's reply is told."""

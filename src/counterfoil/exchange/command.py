@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping
 import msgspec
 
 from counterfoil.core.error import Failure
+from counterfoil.exchange.carriage import Carriage
 from counterfoil.exchange.meter import Meter
 from counterfoil.exchange.route import Deployment
 from counterfoil.exchange.transcript import Recount
@@ -59,6 +60,13 @@ class Post(msgspec.Struct, frozen=True):
     """On the context's clock: when the head must have come."""
     headers: Mapping[str, str] = {}
     """The client's own, of the dialect that both sides speak."""
+    carriage: Carriage | None = None
+    """The call goes out as it came, and not to `path`."""
+
+    @property
+    def method(self) -> str:
+        """Of the request."""
+        return "POST" if self.carriage is None else self.carriage.method
 
 
 class Read(msgspec.Struct, frozen=True):

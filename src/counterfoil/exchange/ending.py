@@ -1,4 +1,5 @@
-"""The failures an attempt can end in that no provider said: each with its words, its fault and its status."""
+"""What an attempt comes to, and the failures it can end in that no provider said: each with its words, its fault and
+its status."""
 
 from __future__ import annotations
 
@@ -9,9 +10,25 @@ import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.exchange.command import Interrupted
-from counterfoil.ledger.entry import Exit
+from counterfoil.ledger.entry import Entry, Exit
 
-__all__ = ["CUT", "DEFECT", "NO_USAGE", "bad_reply", "failure_of", "redirected", "web_page"]
+__all__ = ["CUT", "DEFECT", "NO_USAGE", "Attempted", "bad_reply", "failure_of", "redirected", "web_page"]
+
+
+class Attempted(msgspec.Struct, frozen=True):
+    """What came of an attempt."""
+
+    entry: Entry
+    failure: Failure | None = None
+    """Why there is no whole reply; None when there is, or when nobody is left to be told."""
+    told: bool = False
+    """The client has all that it will get: its reply, or an error frame; or it is gone."""
+    last: bool = False
+    """No other attempt may follow, though the client has still to be told the failure."""
+    refused_stream_options: bool = False
+    defect: Exception | None = None
+    """An error in our own code, for the log. The client is told only that there was one."""
+
 
 DEFECT: Final = Failure(
     FailureKind.INTERNAL, "The gateway failed while it read the reply. This is a defect of ours.", Fault.GATEWAY, 500

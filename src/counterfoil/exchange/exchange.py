@@ -10,10 +10,11 @@ import math
 from collections.abc import Generator
 
 from counterfoil.core.error import Failure, FailureKind, Fault, RequestError
-from counterfoil.exchange.attempt import Attempted, attempt
+from counterfoil.exchange.attempt import attempt
 from counterfoil.exchange.call import Call, Context
+from counterfoil.exchange.carry import carry
 from counterfoil.exchange.command import Answer, Command, Deliver, Interrupted, Outcome, Start, Steps, Wait
-from counterfoil.exchange.ending import failure_of
+from counterfoil.exchange.ending import Attempted, failure_of
 from counterfoil.exchange.retry import Plan, judge
 from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.entry import Exit
@@ -39,7 +40,7 @@ def exchange(call: Call, context: Context) -> Steps:
                 continue
             made += 1
             try:
-                result = yield from attempt(call, deployment, context)
+                result = yield from _attempt(call, deployment, context)
             except RequestError as error:
                 failure = error.failure
                 plan = Plan("next")  # another deployment may speak the client's dialect
@@ -56,6 +57,12 @@ def exchange(call: Call, context: Context) -> Steps:
             break
     yield from answer_failure(call, context, failure)
     return _outcome(made_so_far, failure)
+
+
+def _attempt(call: Call, deployment: Deployment, context: Context) -> Generator[Command, Answer, Attempted]:
+    if call.carriage is None:
+        return attempt(call, deployment, context)
+    return carry(call, call.carriage, deployment, context)
 
 
 def _outcome(made: list[Attempted], failure: Failure | None) -> Outcome:

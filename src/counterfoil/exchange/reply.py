@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from counterfoil.config import Limits
 from counterfoil.core.error import FailureKind
@@ -18,7 +18,7 @@ from counterfoil.exchange.meter import Meter
 from counterfoil.framing.frame import Frame, Framing, FramingError
 from counterfoil.framing.whole import WholeFraming
 
-__all__ = ["Reply", "Step", "is_streamed", "is_web_page", "request_id"]
+__all__ = ["Followed", "Reply", "Step", "is_streamed", "is_web_page", "request_id"]
 
 Step = tuple[Frame, Sequence[Event]]
 
@@ -47,6 +47,28 @@ def is_streamed(headers: Mapping[str, str], dialect: Dialect[Any], *, asked: boo
         return False
     kind = _media_type(headers.get("content-type", ""))
     return kind == _media_type(dialect.content_type) or (asked and (dialect.streams_json or kind != "application/json"))
+
+
+class Followed(Protocol):
+    """A reply that an attempt follows."""
+
+    @property
+    def ended(self) -> bool:
+        """It reached its end."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is read of it."""
+        ...
+
+    def feed(self, data: bytes) -> Sequence[Step]:
+        """What these bytes amount to. Never raises."""
+        ...
+
+    def close(self) -> Sequence[Step]:
+        """What only the end of the bytes makes certain."""
+        ...
 
 
 class Reply:

@@ -24,7 +24,7 @@ from counterfoil.server.door import Found
 from counterfoil.server.gateway import Gateway
 from counterfoil.server.state import State
 
-__all__ = ["answer_call", "check_name", "log_defect"]
+__all__ = ["answer_call", "check_json", "check_name", "check_open", "log_defect", "make_call", "tags_of"]
 
 TAGS: Final = 16
 TAG_LENGTH: Final = 64
@@ -39,20 +39,11 @@ _log = logging.getLogger("counterfoil.server")
 async def answer_call(gateway: Gateway, state: State, request: Request, found: Found) -> None:
     """One client call, from its body to its reply."""
     caller = state.access.admit(request, spends=True)
-    if gateway.draining:
-        raise CounterfoilError(
-            Failure(FailureKind.UNAVAILABLE, "The gateway is shutting down. Send it again.", Fault.GATEWAY, 503)
-        )
+    check_open(gateway)
     limits = state.config.limits
-    tags = _tags(request.header(b"x-counterfoil-tags"))
+    tags = tags_of(request)
     body = await read_body(request, limits.body)
-    if not body.isascii():
-        _check_text(body)
-    if exceeds(body, limits.nesting):
-        raise RequestError(
-            f"The request is nested deeper than {limits.nesting}. The gateway's `limits.nesting` sets this.",
-            code="too_deep",
-        )
+    check_json(body, limits.nesting)
     if found.door.fill is not None:
         body = found.door.fill(body, found.place)
     dialect = found.dialect
@@ -71,6 +62,11 @@ async def answer_call(gateway: Gateway, state: State, request: Request, found: F
         stream_usage=caller.stream_usage or route.stream_usage,
         headers=headers,
     )
+    await make_call(gateway, state, request, call)
+
+
+async def make_call(gateway: Gateway, state: State, request: Request, call: Call) -> None:
+    """Run one call to its end, and count it."""
     client = AsgiClient(request)
     run = gateway.driver.run(call, state.context, client)
     watcher = asyncio.create_task(_watch(request.receive, run, client))
@@ -78,7 +74,7 @@ async def answer_call(gateway: Gateway, state: State, request: Request, found: F
         outcome = await run.wait()
     finally:
         watcher.cancel()
-    gateway.metrics.exchanged(route.name, client.status if client.complete else CLIENT_CLOSED, outcome)
+    gateway.metrics.exchanged(call.route.name, client.status if client.complete else CLIENT_CLOSED, outcome)
     for defect in outcome.defects:
         log_defect(defect, call.exchange)
 
@@ -100,12 +96,26 @@ def log_defect(defect: BaseException, exchange: str | None) -> None:
     _log.error("defect %s in exchange %s at %s", type(defect).__name__, exchange or "-", places or "unknown place")
 
 
-def _check_text(body: bytes) -> None:
-    """JSON is UTF-8 (RFC 8259, 8.1). Whoever reads the body after this need not think of anything else."""
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise RequestError(f"The request body is not UTF-8: byte {error.start}.", code="invalid_json") from None
+def check_open(gateway: Gateway) -> None:
+    """Raises CounterfoilError (503) once nothing new is begun."""
+    if gateway.draining:
+        raise CounterfoilError(
+            Failure(FailureKind.UNAVAILABLE, "The gateway is shutting down. Send it again.", Fault.GATEWAY, 503)
+        )
+
+
+def check_json(body: bytes, nesting: int) -> None:
+    """JSON is UTF-8 (RFC 8259, 8.1), and no deeper than `nesting`. Whoever reads the body after this need not think of
+    either. Raises RequestError."""
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise RequestError(f"The request body is not UTF-8: byte {error.start}.", code="invalid_json") from None
+    if exceeds(body, nesting):
+        raise RequestError(
+            f"The request is nested deeper than {nesting}. The gateway's `limits.nesting` sets this.", code="too_deep"
+        )
 
 
 def _bounded(peek: RequestPeek) -> RequestPeek:
@@ -122,7 +132,9 @@ def check_name(name: str) -> None:
         raise CounterfoilError(Failure(FailureKind.NOT_FOUND, message, Fault.CLIENT, 404, param="model"))
 
 
-def _tags(header: str) -> tuple[str, ...]:
+def tags_of(request: Request) -> tuple[str, ...]:
+    """What a client wants its call to be found by. Raises RequestError."""
+    header = request.header(b"x-counterfoil-tags")
     if not header:
         return ()
     tags = tuple(tag for tag in (part.strip() for part in header.split(",")) if tag)

@@ -28,11 +28,13 @@ from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.dialects.openai_completions import OPENAI_COMPLETIONS
 from counterfoil.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from counterfoil.dialects.openai_responses import OPENAI_RESPONSES, OPENAI_RESPONSES_COUNT
+from counterfoil.driver.passthrough import METHODS
 from counterfoil.server.admin import live, ready, reload, show_metrics
 from counterfoil.server.door import Door, Fill, Found, Place
 from counterfoil.server.doors import answer_call
 from counterfoil.server.models import list_models, show_model
 from counterfoil.server.pages import home
+from counterfoil.server.passthrough import PREFIX, pass_through
 from counterfoil.server.receipts import show_receipt
 
 __all__ = ["DOORS", "dialect_at", "find", "not_found"]
@@ -120,6 +122,15 @@ def _at(door: Door) -> Callable[[Mapping[str, str], str], Found]:
     return found
 
 
+def _passed(names: Mapping[str, str], query: str) -> Found:
+    """What is asked of a provider beside the doors, told in the dialect whose paths begin like that."""
+    dialect = _begun(f"/{names['rest']}")
+    door = Door(_PASSED.methods, dialect) if dialect is not None else _PASSED
+    return Found(door, door.dialect, Place(names=names))
+
+
+_PASSED: Final = Door(dict.fromkeys(METHODS, pass_through), by_headers=True)
+
 _Reader = Callable[[Mapping[str, str], str], Found | None]
 """(what stands for each name, the query) -> the door; None: it is not this one."""
 
@@ -140,10 +151,16 @@ _TEMPLATES: Final[tuple[tuple[str, _Reader], ...]] = (
     *((f"{base}/models/{{model}}", _at(_MODEL)) for base in _OPENAI),
     ("/v1beta/models/{model}", _at(_GEMINI_MODEL)),
     ("/v1/receipts/{exchange}", _at(Door({"GET": show_receipt}))),
+    (f"{PREFIX}{{provider}}/{{rest}}", _passed),
 )
 """Paths that go on with names, the first that fits."""
 
-_FORMS: Final[Mapping[str, str]] = {"model": ".+", "method": ".+:[A-Za-z]+", "collection": "models|tunedModels"}
+_FORMS: Final[Mapping[str, str]] = {
+    "model": ".+",
+    "method": ".+:[A-Za-z]+",
+    "collection": "models|tunedModels",
+    "rest": ".*",
+}
 """What may stand for a name; for any other, one segment."""
 
 
@@ -201,8 +218,11 @@ def dialect_at(path: str, headers: Mapping[bytes, bytes] | None = None) -> Clien
     found = find(path, "", headers)
     if found is not None:
         return found.dialect
-    begun = next((dialect for pattern, dialect in _BEGINNINGS if pattern.match(path[:PATH_LIMIT])), None)
-    return begun or _shown(headers) or OPENAI_CHAT
+    return _begun(path) or _shown(headers) or OPENAI_CHAT
+
+
+def _begun(path: str) -> ClientDialect[Any] | None:
+    return next((dialect for pattern, dialect in _BEGINNINGS if pattern.match(path[:PATH_LIMIT])), None)
 
 
 _HINTS: Final = (

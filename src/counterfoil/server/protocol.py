@@ -50,6 +50,7 @@ class Protocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.access_log = False  # it would show whole URLs, and a URL may hold a key
         self.url, self.headers = b"", []
         self._limit = type(self).head_limit()
         self._head = 0
@@ -135,6 +136,8 @@ class Protocol(HttpToolsProtocol):
             finally:
                 # uvicorn closes after what is buffered is sent: to a client that reads nothing, never.
                 if not cycle.response_complete:
+                    if cycle.response_started:
+                        self._hang_up()  # a reply that was carried has no other way to say that it is not whole
                     self.loop.call_later(self.patience.linger, self.transport.abort)
 
         super()._start_asgi_task(cycle, bounded)

@@ -251,7 +251,8 @@ class Service:
             corrector=self._corrector,
         )
         access = access_rules(setup.config, setup.secrets)
-        return State(setup.config, setup.names, access, context, books.health, int(time.time()))
+        now = int(time.time())
+        return State(setup.config, setup.names, access, context, books.health, now, setup.names.passthroughs)
 
     def _corrected(self, correction: Entry) -> None:
         """Count a correction, from the corrector's thread."""

@@ -6,13 +6,14 @@ Rule 2: what must outlive a reload (books, connections, counters, what was learn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from counterfoil.config import Config
 from counterfoil.driver.listing import Asked, Listed
+from counterfoil.driver.passthrough import Passthrough
 from counterfoil.driver.resolve import PublicName
 from counterfoil.exchange.call import Context
 from counterfoil.exchange.route import Route
@@ -61,3 +62,5 @@ class State(msgspec.Struct, frozen=True):
     """Of the books."""
     since: int
     """When it was loaded, in Unix seconds: the `created` of the models it lists."""
+    passthroughs: Mapping[str, Passthrough] = {}
+    """What may be asked of providers beside the doors; none, unless it is written down."""

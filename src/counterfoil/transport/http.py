@@ -106,6 +106,8 @@ class AiohttpTransport:
                 max_line_size=64 * 1024,
                 max_field_size=64 * 1024,
             )
+            # It would repeat a GET, PUT or DELETE whose connection turns out to be closed: two calls in one attempt.
+            session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
         return session
 
 

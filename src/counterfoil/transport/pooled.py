@@ -46,12 +46,14 @@ class PooledTransport:
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = weakref.WeakKeyDictionary()
         self._proxies = Proxies()
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float) -> Upstream:
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, method: str = "POST"
+    ) -> Upstream:
         """Send and wait for the head. `connect`: seconds to connect. Raises Unreachable, Cut or Broken."""
         watch = Watch()
         address = find_address(url, self._proxies)
         try:
-            request = build_request(address, headers, body, connect=connect, watch=watch)
+            request = build_request(address, headers, body, connect=connect, watch=watch, method=method)
             pools = await self._opened()
             response = await pools.pool(address.pool).handle_async_request(request)
         except (httpcore2.LocalProtocolError, ValueError) as error:

@@ -67,10 +67,12 @@ class Upstream(Protocol):
 class Transport(Protocol):
     """How a provider is called."""
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float) -> Upstream:
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, connect: float, method: str = "POST"
+    ) -> Upstream:
         """Send and wait for the head. `url`: percent-encoded, and sent as it is; `connect`: seconds to connect.
 
-        Raises Unreachable, Cut or Broken.
+        `method`: another one, for a call that is carried as it came. Raises Unreachable, Cut or Broken.
         """
         ...
 
