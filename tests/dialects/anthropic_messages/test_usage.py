@@ -101,13 +101,13 @@ def test_a_later_cache_write_makes_the_older_split_stale() -> None:
     assert not settlement.discrepancies
 
 
-@pytest.mark.parametrize("wrong", [True, "12", 2.5, [], {}, 1e40])
+@pytest.mark.parametrize("wrong", [True, "12", 2.5, [], {}])
 def test_a_count_that_is_no_count_is_absent(wrong: object) -> None:
     assert report({"input_tokens": wrong, "output_tokens": 3}).counts == {Counter.OUTPUT: 3}
 
 
-@pytest.mark.parametrize("wrong", [-1, 2**60])
-def test_a_number_that_no_count_can_be_is_noted_and_not_heard(wrong: int) -> None:
+@pytest.mark.parametrize("wrong", [-1, 2**60, 1e40])
+def test_a_number_that_no_count_can_be_is_noted_and_not_heard(wrong: float) -> None:
     reading = NO_READING.join(report({"input_tokens": wrong, "output_tokens": 3}))
     assert reading.implausible == {Counter.INPUT}
     assert settle(reading, CONVENTION, ended=True).usage.input_tokens is None
