@@ -83,7 +83,15 @@ def test_a_providers_own_object_keeps_its_keys_their_order_and_what_it_lacks() -
     written = write_usage(FinalUsage(settled(theirs), provider_raw=raw(theirs)))
     assert list(json.loads(written))[:4] == list(theirs)
     assert json.loads(written)["cost"] == 0.25
-    assert json.loads(written).get("input_tokens_details", {}) == {}
+    assert "input_tokens_details" not in json.loads(written)
+
+
+@pytest.mark.parametrize("said", [{}, {"reasoning_tokens": None}])
+def test_a_providers_details_are_never_empty_for_a_client_that_parses_them(said: dict[str, Any]) -> None:
+    theirs = {"input_tokens": 40, "input_tokens_details": {}, "output_tokens": 12, "output_tokens_details": said}
+    written = json.loads(write_usage(FinalUsage(settled(theirs), provider_raw=raw(theirs))))
+    assert written["input_tokens_details"] == {"cached_tokens": 0}
+    assert written["output_tokens_details"] == {"reasoning_tokens": 0}
 
 
 def test_an_estimate_is_marked_and_the_mark_is_read() -> None:

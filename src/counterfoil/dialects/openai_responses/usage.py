@@ -78,7 +78,9 @@ def write_usage(final: FinalUsage) -> bytes:
     Inclusive totals; `"estimated": true` when some number is an estimate. What the provider's own object has beyond
     that keeps its place and its value. Without one the details are complete: the published schema demands
     `cached_tokens`, `cache_write_tokens` and `reasoning_tokens`, and clients read them without asking, so they are 0
-    where nobody said more. The books keep the difference.
+    where nobody said more. The books keep the difference. In the provider's own object, details that nobody told stay
+    out, and those that are there have what the schema always demanded: Codex takes none, but takes `{}` for a broken
+    stream, and asks again.
     """
     usage = final.usage
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
@@ -86,14 +88,12 @@ def write_usage(final: FinalUsage) -> bytes:
     before = _fields(final.provider_raw)
     told: dict[str, object] = {
         "input_tokens": usage.input_tokens,
-        _IN: _details(
-            before.get(_IN), _input_details(usage), () if before else ("cached_tokens", "cache_write_tokens")
-        ),
+        _IN: _details(before, _IN, _input_details(usage)),
         "output_tokens": usage.output_tokens,
-        _OUT: _details(before.get(_OUT), _output_details(usage), () if before else ("reasoning_tokens",)),
+        _OUT: _details(before, _OUT, _output_details(usage)),
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
-    merged: dict[str, object] = {**before, **told}
+    merged: dict[str, object] = {**before, **{name: value for name, value in told.items() if value is not None}}
     if final.estimated:
         merged[ESTIMATED] = True
     return encode(merged)
@@ -125,16 +125,27 @@ def _output_details(usage: Usage) -> Mapping[str, int | None]:
     }
 
 
+_DEMANDED: Final[Mapping[str, tuple[str, ...]]] = {
+    _IN: ("cached_tokens", "cache_write_tokens"),
+    _OUT: ("reasoning_tokens",),
+}
+"""What the schema demands of each details object; first what it always did."""
+
+
 def _details(
-    raw: msgspec.Raw | None, told: Mapping[str, int | None], demanded: tuple[str, ...]
-) -> Mapping[str, object]:
-    """The provider's details with what is settled in their place; a demanded one is always there."""
+    before: Mapping[str, msgspec.Raw], name: str, told: Mapping[str, int | None]
+) -> Mapping[str, object] | None:
+    """The provider's details with what is settled in their place; None where it sent none and none are known."""
+    raw = before.get(name)
+    demanded = _DEMANDED[name][:1] if before else _DEMANDED[name]
+    if before and raw is None and all(count is None for count in told.values()):
+        return None
     details: dict[str, object] = {**_fields(raw)} if raw is not None else {}
-    for name, count in told.items():
+    for place, count in told.items():
         if count is not None:
-            details[name] = count
-        elif name in demanded:
-            details[name] = 0
-        elif name in details:
-            del details[name]
+            details[place] = count
+        elif place in demanded:
+            details[place] = 0
+        elif place in details:
+            del details[place]
     return details
