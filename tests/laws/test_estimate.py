@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counterfoil.core import estimate
 from counterfoil.core.estimate import (
+    AUDIO_BYTES_PER_TOKEN,
     DOCUMENT_TOKENS,
     IMAGE_TOKENS,
     TOOL_CALL_TOKENS,
@@ -31,6 +33,8 @@ from counterfoil.core.message import (
     ToolResult,
 )
 from counterfoil.core.operation import ChatRequest, Tool
+from counterfoil.driver.vocabulary import VOCABULARIES
+from tests.tree import REPOSITORY
 
 __all__: list[str] = []
 
@@ -191,3 +195,17 @@ def test_of_a_huge_body_a_bounded_part_is_looked_at_and_the_number_grows_with_it
 @given(st.binary(max_size=600))
 def test_anything_can_be_estimated(body: bytes) -> None:
     assert estimate_body(body) > 0
+
+
+def test_the_page_on_estimates_shows_the_figures_that_are_used() -> None:
+    page = (REPOSITORY / "docs" / "estimates.md").read_text(encoding="utf-8")
+    widths = (estimate._WIDE_1, estimate._WIDE_2, estimate._WIDE_3, estimate._WIDE_4)
+    for width, figure in enumerate(widths, 1):
+        assert f"| {width} | {figure / estimate._UNIT:.2f} |" in page
+    assert f"| a tool call, beside its arguments | {TOOL_CALL_TOKENS} |" in page
+    around = (estimate._MESSAGE_TOKENS, estimate._REQUEST_TOKENS, estimate._TOOLS_TOKENS)
+    assert f"a request with tools | {'; '.join(map(str, around))} |" in page
+    flat = f"{IMAGE_TOKENS}; {DOCUMENT_TOKENS:,}; its bytes / {AUDIO_BYTES_PER_TOKEN:,}"
+    assert f"sound | {flat} |" in page
+    missing = {name for _, name in VOCABULARIES if name is not None and f"`{name}`" not in page}
+    assert not missing
