@@ -295,6 +295,10 @@ HIDDEN: Final[Mapping[str, tuple[str, Callable[[], bytes]]]] = {
         "converse",
         lambda: _converse({"reasoningContent": {"text": "Noon."}}, {"reasoningContent": {"signature": "c2ln"}}),
     ),
+    "Nova's word in the place of what it thought": (
+        "converse",
+        lambda: _converse({"reasoningContent": {"text": "[REDACTED]"}}),
+    ),
     "Gemini's proof of what it thought": ("vertex", lambda: _gemini(_THOUGHT, _SIGNED)),
 }
 

@@ -563,6 +563,23 @@ def test_no_wish_and_no_reasoning_say_nothing(model: str) -> None:
     assert list(body_of(ask(reasoning=ReasoningWish("none")), model)) == ["messages"]
 
 
+def test_the_highest_effort_of_nova_takes_no_sampling() -> None:
+    """https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html: the three are an error there."""
+    wish = {"temperature": 0.2, "top_p": 0.9, "top_k": 40, "max_output_tokens": 500}
+    body = body_of(ask(reasoning=ReasoningWish("high"), **wish), NOVA_2, drop=True)
+    assert body["inferenceConfig"] == {"maxTokens": 500}
+    assert body["additionalModelRequestFields"] == {
+        "reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}
+    }
+    assert sorted(body["dropped"]) == ["temperature", "top_k", "top_p"]
+    with pytest.raises(RequestError) as refused:
+        body_of(ask(reasoning=ReasoningWish("high"), temperature=0.2), NOVA_2)
+    assert refused.value.failure.param == "temperature"
+    lower = body_of(ask(reasoning=ReasoningWish("medium"), **wish), NOVA_2)
+    assert lower["inferenceConfig"] == {"maxTokens": 500, "temperature": 0.2, "topP": 0.9}
+    assert lower["additionalModelRequestFields"]["inferenceConfig"] == {"topK": 40}
+
+
 @pytest.mark.parametrize(
     ("model", "wish", "field"),
     [

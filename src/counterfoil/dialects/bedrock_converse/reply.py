@@ -77,6 +77,7 @@ words are no reason that any other dialect knows."""
 
 _SERVER_TOOL: Final = "server_tool_use"
 _NO_ARGUMENTS: Final = "{}"
+_WITHHELD: Final = "[REDACTED]"
 
 
 class _Open:
@@ -190,7 +191,7 @@ class ConverseDecoder:
         found = said.reasoning_text
         if found is None:
             return []
-        events: list[Event] = [ReasoningDelta(found.text)] if found.text else []
+        events = _thought(found.text)
         return [*events, ReasoningSigned(found.signature)] if found.signature else events
 
     # ---- streamed events
@@ -264,7 +265,7 @@ class ConverseDecoder:
             begun = not opened.redacted
             opened.redacted += base64.b64decode(said.redacted_content, validate=True)
             return [OutputHidden()] if begun else []
-        events: list[Event] = [ReasoningDelta(said.text)] if said.text else []
+        events = _thought(said.text)
         return [*events, ReasoningSigned(said.signature)] if said.signature else events
 
     def _block_stop(self, data: bytes | msgspec.Raw) -> list[Event]:
@@ -345,6 +346,14 @@ def _piece(raw: msgspec.Raw) -> str:
         return ""
     said = bytes(raw)
     return msgspec.json.decode(said, type=str) if said[:1] == b'"' else said.decode()
+
+
+def _thought(text: str | None) -> list[Event]:
+    """Reasoning, or what stands for it: Nova 2 bills what it thought and shows a word in its place.
+    https://docs.aws.amazon.com/nova/latest/nova2-userguide/reasoning-capabilities.html"""
+    if not text:
+        return []
+    return [OutputHidden(), ReasoningDelta(text)] if text == _WITHHELD else [ReasoningDelta(text)]
 
 
 def _redacted(data: bytes) -> RedactedReasoningGiven:

@@ -32,7 +32,7 @@ def write_thinking(body: Block, extra: Block, request: ChatRequest, maker: Maker
         case "claude":
             _claude(extra, request, wish, quirks, desk)
         case "nova":
-            _nova(extra, wish, desk)
+            _nova(body, extra, wish, desk)
         case "effort":
             effort = _effort(wish, OPEN_WEIGHT_EFFORTS, desk)
             if effort is not None:
@@ -71,14 +71,38 @@ def _claude(extra: Block, request: ChatRequest, wish: ReasoningWish, quirks: Qui
         extra["thinking"] = {"type": "enabled", "budget_tokens": budget}
 
 
-def _nova(extra: Block, wish: ReasoningWish, desk: Desk) -> None:
-    """https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html"""
+def _nova(body: Block, extra: Block, wish: ReasoningWish, desk: Desk) -> None:
+    """https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html: its highest effort is an error
+    beside temperature, topP and topK."""
     if wish.enabled is False:
         extra["reasoningConfig"] = {"type": "disabled"}
         return
     effort = _effort(wish, NOVA_EFFORTS, desk)
     if effort is not None:
         extra["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": effort}
+    if effort == _HIGHEST:
+        _leave_out(body, _NOVA_SAMPLING, desk)
+        _leave_out(extra, _NOVA_OWN_SAMPLING, desk)
+
+
+def _leave_out(outer: Block, names: Mapping[str, str], desk: Desk) -> None:
+    """Keys of its inferenceConfig that are refused, each with the client's name for it."""
+    held = outer.get(_INFERENCE)
+    if not isinstance(held, dict):
+        return
+    for key, name in names.items():
+        if key in held:
+            desk.cannot(name, "this model takes it at lower efforts of reasoning only")
+    kept = {key: value for key, value in held.items() if key not in names}
+    outer[_INFERENCE] = kept
+    if not kept:
+        del outer[_INFERENCE]
+
+
+_HIGHEST: Final = "high"
+_INFERENCE: Final = "inferenceConfig"
+_NOVA_SAMPLING: Final[Mapping[str, str]] = {"temperature": "temperature", "topP": "top_p"}
+_NOVA_OWN_SAMPLING: Final[Mapping[str, str]] = {"topK": "top_k"}
 
 
 def _effort(wish: ReasoningWish, known: Mapping[str, str], desk: Desk) -> str | None:
