@@ -40,6 +40,28 @@ def test_a_signature_needs_a_region_wherever_it_goes(fields: dict[str, str]) -> 
         built("bedrock", {}, **fields)
 
 
+@pytest.mark.parametrize(
+    ("base_url", "own"),
+    [
+        ("https://vpce-1-2.bedrock-runtime.eu-west-1.vpce.amazonaws.com", True),
+        ("https://vpce-1-2-eu-west-1a.bedrock-runtime.eu-west-1.vpce.amazonaws.com", True),
+        ("https://bedrock-runtime-fips.eu-west-1.amazonaws.com", True),
+        ("https://bedrock-runtime.eu-west-1.api.aws", True),
+        ("http://vpce-1-2.bedrock-runtime.eu-west-1.vpce.amazonaws.com", False),
+        ("https://vpce-1-2.bedrock-runtime.us-east-1.vpce.amazonaws.com", False),  # a signature there names its region
+        ("https://vpce-1-2.vpce-svc-3.eu-west-1.vpce.amazonaws.com", False),  # another customer's service
+        ("https://vpce-1-2.bedrock-runtime.eu-west-1.vpce.amazonaws.com.example.org", False),
+    ],
+)
+def test_a_vpcs_endpoint_is_bedrocks_own(base_url: str, own: bool) -> None:
+    keys = {"AWS_REGION": "eu-west-1"}
+    signed = built("bedrock", keys, base_url=base_url)
+    by_key = built("bedrock", {**keys, "AWS_BEARER_TOKEN_BEDROCK": "hush"}, base_url=base_url)
+    assert (signed.deployment.fetched, by_key.deployment.secret is not None) == (own, own)
+    assert bool(signed.warnings) is bool(by_key.warnings) is not own
+    assert signed.deployment.base_url == base_url
+
+
 def test_a_key_of_bedrocks_own_goes_before_keys_that_sign() -> None:
     by_key = built("bedrock", {"AWS_REGION": "a-1", "AWS_BEARER_TOKEN_BEDROCK": "hush"})
     assert (by_key.deployment.secret, by_key.deployment.fetched) == ("AWS_BEARER_TOKEN_BEDROCK", False)

@@ -158,7 +158,8 @@ def _is_own(url: str, row: Provider, place: Place) -> bool:
     home = urlsplit(_home_if_said(row, place) or "")
     if home.hostname and (there.scheme in (home.scheme, "https")) and _below(host, home.hostname):
         return True
-    return there.scheme == "https" and any(_below(host, own) for own in row.own_hosts)
+    owned = row.own_hosts if place.region is None else [one.replace("{region}", place.region) for one in row.own_hosts]
+    return there.scheme == "https" and any(_below(host, own) for own in owned)
 
 
 def _is_unheard(url: str) -> bool:

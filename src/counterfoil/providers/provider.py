@@ -93,7 +93,8 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     region_base_url: Mapping[str, str] = {}
     """The base URL of regions that are elsewhere, by shell-style patterns (`global`, `cn-*`). The first match wins."""
     own_hosts: tuple[str, ...] = ()
-    """Domains that are the provider's own beside its base URL's host: a base URL that is written may lead there."""
+    """Domains that are the provider's own beside its base URL's host: a base URL that is written may lead there.
+    `{region}` stands for the deployment's region."""
     base_url_like: str | None = None
     """What a deployment's own base URL looks like, for a person who has to write one."""
     auth: Auth = Auth()
