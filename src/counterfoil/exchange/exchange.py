@@ -90,5 +90,7 @@ def answer_failure(call: Call, context: Context, failure: Failure) -> Generator[
     headers = {"content-type": "application/json", "x-counterfoil-exchange": call.exchange}
     if failure.retry_after is not None:
         headers["retry-after"] = str(math.ceil(failure.retry_after))  # whole seconds (RFC 9110, 10.2.3)
-    yield Start(failure.status, headers)
+    # Every dialect answers it so, whatever the provider behind another one does (Groq: 413).
+    status = 400 if failure.kind is FailureKind.CONTEXT_WINDOW else failure.status
+    yield Start(status, headers)
     yield Deliver(call.dialect.write_failure(failure), context.clock() + 30.0, last=True)

@@ -563,6 +563,17 @@ def test_no_wish_and_no_reasoning_say_nothing(model: str) -> None:
     assert list(body_of(ask(reasoning=ReasoningWish("none")), model)) == ["messages"]
 
 
+def test_a_budget_becomes_the_nearest_effort_where_the_model_takes_efforts() -> None:
+    body = body_of(ask(reasoning=ReasoningWish(budget_tokens=1024)), OSS)
+    assert body["additionalModelRequestFields"] == {"reasoning_effort": "low"}
+    assert body["dropped"] == ["thinking.budget_tokens"]
+
+
+def test_a_wish_that_leaves_it_to_the_model_is_no_reason_to_refuse() -> None:
+    body = body_of(ask(reasoning=ReasoningWish("high", enabled=True, free=True)), LLAMA)
+    assert body["dropped"] == ["reasoning_effort"]
+
+
 def test_the_highest_effort_of_nova_takes_no_sampling() -> None:
     """https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html: the three are an error there."""
     wish = {"temperature": 0.2, "top_p": 0.9, "top_k": 40, "max_output_tokens": 500}
@@ -586,7 +597,6 @@ def test_the_highest_effort_of_nova_takes_no_sampling() -> None:
         (LLAMA, ReasoningWish("high"), "reasoning_effort"),
         (NOVA, ReasoningWish("high"), "reasoning_effort"),
         (OSS, ReasoningWish("xhigh"), "reasoning_effort"),
-        (OSS, ReasoningWish(budget_tokens=1024), "thinking.budget_tokens"),
         (CLAUDE, ReasoningWish("extreme"), "reasoning_effort"),
     ],
 )

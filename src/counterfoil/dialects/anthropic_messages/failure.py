@@ -17,6 +17,7 @@ import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode
+from counterfoil.dialects.overflow import Overflow, own_words
 
 __all__ = ["bad_reply", "frame_failure", "read_failure", "write_failure"]
 
@@ -104,11 +105,23 @@ def bad_reply(message: str) -> Failure:
 def write_failure(failure: Failure) -> bytes:
     """`{"type": "error", "error": {"type", "message"}}`."""
     own = _TYPES.get(failure.type or "")
+    failure = own_words(failure, _TOO_LONG, _too_long, "prompt is too long")
     word = failure.type if own is not None and own.kind is failure.kind else _WRITTEN[failure.kind]
     return encode({"type": "error", "error": {"type": word, "message": failure.message}})
 
 
 def _said(body: bytes) -> tuple[str | None, str | None]:
+_TOO_LONG: Final = re.compile(r"prompt is too long|`max_tokens` exceed context limit")
+"""Recorded, and https://platform.claude.com/docs/en/build-with-claude/context-windows"""
+
+
+def _too_long(sizes: Overflow) -> str | None:
+    if sizes.by_the_bound:
+        parts = f"{sizes.input} + {sizes.output} > {sizes.limit}"
+        return f"input length and `max_tokens` exceed context limit: {parts}, decrease input length or `max_tokens`"
+    return f"prompt is too long: {sizes.prompt} tokens > {sizes.limit} maximum"
+
+
     """The type word and the message, of an error body or of the error object in it."""
     try:
         found: Any = msgspec.json.decode(body)

@@ -12,7 +12,7 @@ __all__ = ["is_hint"]
 
 _HINTS: Final = frozenset({"tools.eager_input_streaming"})
 """Arguments told as they are made come the sooner, and say the same
-(https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming); AI SDK always asks for it."""
+(https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming); AI SDK always asks so."""
 _EDITS: Final = "context_management"
 _CLEARS: Final = "clear_"
 """Edits of this kind leave out of a long conversation what is old. Without them the model reads more, not less:

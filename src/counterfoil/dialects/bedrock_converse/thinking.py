@@ -15,6 +15,7 @@ from counterfoil.dialects.bedrock_converse.makers import NOVA_EFFORTS, OPEN_WEIG
 from counterfoil.dialects.bedrock_converse.turns import Block
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.effort import effort_of_budget
 
 __all__ = ["write_thinking"]
 
@@ -109,11 +110,11 @@ def _effort(wish: ReasoningWish, known: Mapping[str, str], desk: Desk) -> str | 
     """The effort in the maker's words; None where it was dropped, or nothing more than not to think was asked."""
     if wish.enabled is False:
         return None
+    wanted = wish.effort
     if wish.budget_tokens is not None:
-        desk.cannot("thinking.budget_tokens", "this model takes an effort, not a budget")
-        if wish.effort is None:
-            return None
-    effort = known.get(wish.effort or "medium")
+        desk.name("thinking.budget_tokens")  # this model takes an effort, and the nearest one is asked for
+        wanted = wanted or effort_of_budget(wish.budget_tokens)
+    effort = known.get(wanted or "medium")
     if effort is None:
         desk.cannot(_FIELD, f"it must be one of {', '.join(known)}, {_NO_REASONING}")
     return effort

@@ -18,6 +18,7 @@ import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.gemini.schema import UNREADABLE, encode
+from counterfoil.dialects.overflow import Overflow, own_words
 
 __all__ = ["bad_reply", "frame_failure", "read_failure", "write_failure"]
 
@@ -145,6 +146,7 @@ def bad_reply(message: str) -> Failure:
 
 def write_failure(failure: Failure) -> bytes:
     """`{"error": {"code", "message", "status"}}`, with a RetryInfo where there is a delay to tell."""
+    failure = own_words(failure, _TOO_LONG, _too_long, "The input token count exceeds the maximum number of tokens.")
     own = _STATUSES.get(failure.type or "")
     word = failure.type if own is not None and own.kind is failure.kind else _WRITTEN[failure.kind]
     if own is None and failure.kind is FailureKind.PROVIDER_ERROR:
@@ -153,6 +155,13 @@ def write_failure(failure: Failure) -> bytes:
     if failure.retry_after is not None:
         error["details"] = [{"@type": _RETRY, "retryDelay": f"{failure.retry_after:g}s"}]
     return encode({"error": error})
+
+
+_TOO_LONG: Final = re.compile(r"token count.{0,80}exceeds|exceeds the maximum number of tokens")
+
+
+def _too_long(sizes: Overflow) -> str | None:
+    return f"The input token count ({sizes.asked}) exceeds the maximum number of tokens allowed ({sizes.limit})."
 
 
 def _said(body: bytes) -> _Said:

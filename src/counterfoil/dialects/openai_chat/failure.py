@@ -17,6 +17,7 @@ import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.openai_chat.schema import UNREADABLE
+from counterfoil.dialects.overflow import Overflow, own_words
 
 __all__ = ["MESSAGE_LIMIT", "bad_reply", "read_error_frame", "read_failure", "write_failure"]
 
@@ -169,8 +170,10 @@ def bad_reply(what: str) -> Failure:
 
 def write_failure(failure: Failure) -> bytes:
     """An error body as https://platform.openai.com/docs/guides/error-codes has it, and `fault`: whose fault it was."""
+    failure = own_words(failure, _TOO_LONG, _too_long, "Your input exceeds the context window of this model.")
     code = failure.code
-    if code is None or code.isdigit():
+    foreign = failure.kind is FailureKind.CONTEXT_WINDOW and _BY_WORD.get((code or "").lower()) is not failure.kind
+    if code is None or code.isdigit() or foreign:
         code = _CODES.get(failure.kind, code)
     error = {
         "message": failure.message,
@@ -180,6 +183,15 @@ def write_failure(failure: Failure) -> bytes:
         "fault": failure.fault.value,
     }
     return msgspec.json.encode({"error": error})
+
+
+_TOO_LONG: Final = re.compile(r"maximum context length|exceeds? the context window", re.IGNORECASE)
+
+
+def _too_long(sizes: Overflow) -> str | None:
+    """In OpenAI's words, which others of this dialect repeat (recorded: openai.chat/openrouter)."""
+    said = f"This model's maximum context length is {sizes.limit} tokens."
+    return f"{said} However, you requested {sizes.asked} tokens."
 
 
 def _failure(said: _Said | None, status: int | None, retry_after: float | None, answered: int | None) -> Failure:

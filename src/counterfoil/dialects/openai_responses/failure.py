@@ -96,7 +96,7 @@ def response_error(failure: Failure) -> dict[str, object]:
         code = "context_length_exceeded"
     elif failure.code is not None and _WORDS.get(failure.code) is failure.kind:
         code = failure.code
-    return {"code": code, "message": failure.message}
+    return {"code": code, "message": msgspec.json.decode(write_failure(failure))["error"]["message"]}
 
 
 def error_event(failure: Failure) -> dict[str, object]:
