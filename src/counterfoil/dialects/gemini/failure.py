@@ -157,7 +157,7 @@ def write_failure(failure: Failure) -> bytes:
     return encode({"error": error})
 
 
-_TOO_LONG: Final = re.compile(r"token count.{0,80}exceeds|exceeds the maximum number of tokens")
+_TOO_LONG: Final = re.compile(r"exceeds the maximum number of (?:input )?tokens")
 
 
 def _too_long(sizes: Overflow) -> str | None:
