@@ -158,13 +158,13 @@ class PassthroughConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     paths: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=64)]
     """What may be asked: a path as the provider's documentation writes it (`/v1/files`). `*` stands for a part of one
-    segment; at the end, for all that follows, slashes too. With a method before it (`GET /v1/files*`) for that one only."""
+    segment; at the end, for all that follows, slashes too. A method before it (`GET /v1/files*`) allows only that."""
     keys: tuple[str, ...] = ()
     """Names of the keys that may ask. Must be given where keys are required; elsewhere none means whoever may call."""
     provider: str | None = None
     """A row of the table, when it is not NAME."""
     base_url: str | None = None
-    """Where it is, when not where the provider's row says. A version at its end (`/v1`) is part of the paths instead."""
+    """Where it is, when not where the provider's row says. A version at its end (`/v1`) belongs to the paths."""
     api_key: str | None = None
     """Usually `${NAME}`, taken from the environment. Once the file is read: the name of a secret, never the secret."""
     region: str | None = None
@@ -239,7 +239,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: KeysConfig | None = None
     """None: no keys; then loopback only, guarded against web pages (docs/design.md)."""
     passthrough: Mapping[str, PassthroughConfig] = {}
-    """By NAME: providers whose other endpoints may be asked. Nothing may unless it is written here (docs/operations.md)."""
+    """By NAME: providers whose other endpoints may be asked. By default none (docs/operations.md)."""
     cors: CorsConfig = CorsConfig()
     """Web pages."""
     ledger: LedgerConfig = LedgerConfig()

@@ -647,11 +647,11 @@ def shelf() -> Iterator[str]:
 
 
 def test_every_method_is_passed_on_with_its_body(shelf: str, tmp_path: Path) -> None:
+    kind = "multipart/form-data; boundary=b"
     form = b'--b\r\ncontent-disposition: form-data; name="file"\r\n\r\n\xff\x00{\r\n--b--\r\n'
     with gateway(tmp_path, text=CONFIG % {"origin": shelf, "paid": PAID, "more": ""}) as served:
         for method in ("POST", "PUT", "PATCH", "DELETE"):
-            kind = {"content_type": "multipart/form-data; boundary=b"}
-            answer = call(served, f"/house/v1/{method.lower()}", form, method, **kind)
+            answer = call(served, f"/house/v1/{method.lower()}", form, method, content_type=kind)
             assert (answer.status, answer.body) == (204, b"")
         answer = served.call("GET", "/passthrough/openai/v1/files/file-1/content?after=1", None, BILLING)
         assert answer.body == bytes(range(256)) * 300
@@ -660,7 +660,6 @@ def test_every_method_is_passed_on_with_its_body(shelf: str, tmp_path: Path) -> 
         assert served.call("HEAD", "/passthrough/house/v1/gone", None, BILLING).status == 405
         assert served.call("TRACE", "/passthrough/house/v1/gone", None, BILLING).status == 405
         entries = served.entries()
-    kind = "multipart/form-data; boundary=b"
     assert _Shelf.asked == [
         *(
             (method, f"/at/home/v1/{method.lower()}?tenant=ours", form, kind)

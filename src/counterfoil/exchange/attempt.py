@@ -285,14 +285,17 @@ class Running:
         return self._reply.ended or self._call.route.client_gone.action == "drain"
 
     def _deadline(self) -> float:
-        timeouts = self._timeouts
-        quiet = timeouts.between_frames if self._first_byte is not None else timeouts.first_byte
-        deadline = min(self._quiet_since + quiet, self.began + timeouts.total)
+        deadline = self._silence()
         if self._ended_at is not None:
-            return min(deadline, self._ended_at + timeouts.last_usage)
+            return min(deadline, self._ended_at + self._timeouts.last_usage)
         if self._gone_at is not None:
             return min(deadline, self._gone_at + self._call.route.client_gone.drain)
         return deadline
+
+    def _silence(self) -> float:
+        """When silence has lasted too long."""
+        quiet = self._timeouts.between_frames if self._first_byte is not None else self._timeouts.first_byte
+        return min(self._quiet_since + quiet, self.began + self._timeouts.total)
 
     # ---- the end
 

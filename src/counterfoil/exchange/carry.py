@@ -21,7 +21,7 @@ from counterfoil.exchange.attempt import Running
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.carriage import Carriage
 from counterfoil.exchange.command import Abort, Answer, Command, Deliver, Finish, Head, Interrupted, Open, Post, Start
-from counterfoil.exchange.ending import CUT, DEFECT, Attempted, redirected
+from counterfoil.exchange.ending import CUT, DEFECT, Attempted, bad_reply, redirected
 from counterfoil.exchange.reply import Reply, Step, is_streamed, is_web_page, request_id
 from counterfoil.exchange.route import Deployment
 from counterfoil.framing.frame import Frame
@@ -99,8 +99,10 @@ class _Carrying(Running):
         return (yield from self.end((yield from self.follow())))
 
     def expect(self, head: Head) -> Failure | None:
-        """Prepare to carry what this head announces. Every head announces something."""
+        """Prepare to carry what this head announces; a failure when it announces nothing."""
         self._status, self._head = head.status, head.headers
+        if head.status < 200:
+            return bad_reply(f"The provider answered with status {head.status}, which announces no reply.")
         length, read = head.headers.get("content-length", ""), self._read(head)
         self._guesses = read is not None
         self._reply = CarriedReply(read, int(length) if length.isdecimal() else None)
@@ -135,15 +137,20 @@ class _Carrying(Running):
         assert self._status is not None  # noqa: S101 - nothing is begun before there is a head
         return Start(self._status, {**shown, **self._headers})
 
+    def _deadline(self) -> float:
+        """Also what follows the reply's end is the client's, who would see its connection break off before."""
+        return super()._deadline() if self._reply.last or self._gone_at is not None else self._silence()
+
     # ---- the end
 
     def end(self, interruption: Interrupted | None) -> Generator[Command, Answer, Attempted]:
-        """Close the entry, then release the last bytes, whatever they amount to."""
+        """Close the entry, then release the last bytes, whatever they amount to. Where bytes are missing after the
+        reply's own end, the books have all of it and the client is told as of any bytes that are missing."""
         if interruption is not None and not self._reply.ended:
             return (yield from self.give_up(interruption))
         yield Finish() if interruption is None else Abort()
         entry = yield from self._close(self._told())
-        if self._gone_at is None:
+        if self._gone_at is None and (interruption is None or self._reply.last):
             if not self._begun:
                 yield self.start()
             yield Deliver(self._writer.close(FinalUsage(None)), self.began + self._timeouts.total, last=True)
@@ -177,6 +184,8 @@ class CarriedReply:
         self._read = read
         self._left = length
         self._closed = False
+        self.last = length == 0
+        """An end mark came, or the last byte that was announced: what came last waits until the books are closed."""
         self.defect: Exception | None = None
         """Where our own code failed to read it, which is no reason not to carry it."""
 
@@ -184,24 +193,13 @@ class CarriedReply:
     def ended(self) -> bool:
         """The reply reached its dialect's end; where nobody reads it, or it is not read before it is whole: its last
         byte."""
-        read = self._read
-        if read is None or (self.last and not self._closed):
-            return self.last
-        return read.ended
+        if self._read is None:
+            return self.last or self._closed
+        return (self.last and not self._closed) or self._read.ended
 
     @property
     def over(self) -> bool:
         """What follows an end mark, or cannot be read, is still carried: only the end of the bytes is the end."""
-        return self._closed
-
-    @property
-    def last(self) -> bool:
-        """Nothing of the reply follows what was fed: these bytes wait until the books are closed."""
-        return self._closed or self._left == 0 or (self._read is not None and self._read.over)
-
-    @property
-    def whole(self) -> bool:
-        """All bytes came."""
         return self._closed
 
     def feed(self, data: bytes) -> Sequence[Step]:
@@ -210,6 +208,7 @@ class CarriedReply:
             self._left = max(self._left - len(data), 0)
         if self._read is not None and not self._read.over and self.defect is None:
             self._attempt(lambda read: read.feed(data))
+        self.last = self._left == 0 or (self._read is not None and self._read.marked)
         return ((Frame(b"", raw=data), ()),)
 
     def close(self) -> Sequence[Step]:

@@ -108,6 +108,11 @@ class Reply:
         return self._decoder.ended
 
     @property
+    def marked(self) -> bool:
+        """The provider sent its end mark."""
+        return self._decoder.done
+
+    @property
     def over(self) -> bool:
         """Nothing that follows is part of the reply."""
         return self._decoder.done or self._meter.failure is not None
