@@ -15,13 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counterfoil.cli.meter import RECORDED_DIALECTS
 from counterfoil.config import ClientGone
-from counterfoil.dialects.dialect import ClientDialect
+from counterfoil.dialects.dialect import ClientDialect, Quirks
+from counterfoil.dialects.registry import DIALECTS
 from counterfoil.driver.sending import sending_of
 from counterfoil.exchange.call import Call
 from counterfoil.exchange.carriage import Carriage
 from counterfoil.exchange.carry import CarriedReply
 from counterfoil.exchange.command import Abort, Command, Deliver, Finish, Head, Interrupted, Note, Post, Read, Start
+from counterfoil.exchange.recorded import read_reply
+from counterfoil.exchange.reply import is_streamed
 from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.entry import Exit
 from counterfoil.providers.auth import AwsKeys, sign
@@ -33,6 +37,7 @@ from counterfoil.transport.pooled import PooledTransport
 from counterfoil.usage.reading import Counter
 from tests.exchange.world import CHAT, MESSAGES, Played, World, check_books, deployment, played
 from tests.exchange.world import call as world_call
+from tests.wire import records
 
 STREAM = ChatReply(text="one two three", usage=Counts(input=12, output=5)).script()
 WHOLE = ChatReply(text="one two three", usage=Counts(input=12, output=5), stream=False).script()
@@ -254,6 +259,32 @@ def test_a_reply_that_nobody_reads_ends_with_its_last_byte() -> None:
     assert not reply.over
     reply.close()
     assert reply.over
+
+
+@pytest.mark.parametrize("dialect", sorted(RECORDED_DIALECTS))
+def test_every_recording_is_carried_to_the_byte_and_read_as_any_reply(dialect: str) -> None:
+    spoken = DIALECTS[RECORDED_DIALECTS[dialect]]
+    found = [recording for recording in records(f"{dialect}/") if recording.response_body]
+    for recording in found:
+        body, headers = recording.response_body, {name.lower(): v for name, v in recording.response.headers.items()}
+        carriable = {name: v for name, v in headers.items() if name not in ("content-length", "content-encoding")}
+        thirds = [body[start : start + len(body) // 3 + 1] for start in range(0, len(body), len(body) // 3 + 1)]
+        world = World(Played(Head(recording.response.status, carriable), [*thirds, b""]))
+        made = world_call(deployment(), stream=recording.stream)
+        made = msgspec.structs.replace(
+            made,
+            route=msgspec.structs.replace(made.route, deployments=(deployment(spoken, quirks=Quirks()),)),
+            carriage=Carriage("POST", "/v1/any", known=True),
+        )
+        world.run(made)
+        check_books(world.log)
+        assert world.sent == body, recording.id
+        if recording.response.status >= 300:
+            assert world.entry.exit is Exit.REJECTED, recording.id
+            continue
+        streamed = is_streamed(carriable, spoken, asked=recording.stream)
+        said = read_reply(thirds, spoken, streamed=streamed, headers=carriable)
+        assert (world.entry.reading, world.entry.exit) == (said.reading, said.exit), recording.id
 
 
 # ---- what goes out

@@ -86,7 +86,7 @@ def _head(said: Explanation) -> None:
         ("attempt", entry.attempt),
         ("exchange", entry.exchange),
         ("asked for", f"{entry.route} (in {entry.client_dialect}{key})"),
-        ("served by", f"{entry.provider}, {entry.model} (in {entry.provider_dialect})"),
+        ("served by", f"{', '.join(filter(None, (entry.provider, entry.model)))} (in {entry.provider_dialect})"),
         ("opened", entry.opened),
         ("", closed),
         ("exit", f"{entry.exit}{status}{f': {said.detail}' if said.detail else ''}"),
