@@ -96,7 +96,8 @@ def build_deployment(
     secret, secrets = _secret(written, row, address.own, environ, warnings)
     if row.auth.service and secret is None and place.region is None:  # a signature names it
         raise DeploymentError(missing(row, "region", row.region_env))
-    check_model(written.model, row)
+    model = written.model.removeprefix(row.collection)
+    check_model(model, row)
     _check_headers(written.headers)
     prices = _prices(written.prices)
 
@@ -104,11 +105,11 @@ def build_deployment(
         dialect, row = DIALECTS[row.dialect], in_place(row, place)
         return Deployment(
             provider=row,
-            model=written.model,
+            model=model,
             dialect=dialect,
-            base_url=_without_overlap(base_url, row.path or dialect.path(written.model, False)),
-            convention=row.convention_for(written.model, dialect.convention),
-            quirks=row.quirks_for(written.model),
+            base_url=_without_overlap(base_url, row.path or dialect.path(model, False)),
+            convention=row.convention_for(model, dialect.convention),
+            quirks=row.quirks_for(model),
             secret=secret,
             fetched=row.auth.fetched and secret is None and address.own,
             region=place.region,
@@ -122,7 +123,7 @@ def build_deployment(
 
     others = [row.face(name) for name in _others(row, written)]
     # An address that was written with the beginning of one dialect's path (/v1) is the home of the others, too.
-    home = _without_overlap(address.base_url, row.path or DIALECTS[row.dialect].path(written.model, False))
+    home = _without_overlap(address.base_url, row.path or DIALECTS[row.dialect].path(model, False))
     faces = tuple(facing(other, home if address.moved else home_of(other, place) or home) for other in others)
     deployment = msgspec.structs.replace(facing(row, home), faces=faces)
     return Built(deployment, secrets, tuple(warnings))

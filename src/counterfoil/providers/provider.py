@@ -124,6 +124,9 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """None: the dialect's own."""
     quirks: Quirks = Quirks()
     model_rules: tuple[ModelRule, ...] = ()
+    collection: str = ""
+    """What its documentation writes before models' names (`models/`). It is left out: rules, prices and other
+    providers know the name alone."""
     price_id: str | None = None
     """What the price table calls it; None: it has no list price."""
     free: bool = False
