@@ -106,6 +106,16 @@ def test_a_secret_in_a_message_is_blanked_and_a_long_message_is_cut() -> None:
     assert len(failure.message) == 2000
 
 
+def test_what_aws_quotes_of_a_signed_request_is_blanked() -> None:
+    """An error about a signature quotes the headers that it covers, the session's token among them."""
+    quoted = "does not match.\nx-amz-date:20260101T000000Z\nx-amz-security-token:IQoJ/hush+hush==\n\nhost;x-amz-date"
+    bodies: list[dict[str, object]] = [{"message": f"{quoted} Credential=ASIAHUSHHUSH/20260101"}]
+    for body in (error("authentication_error", quoted), *bodies):
+        message = read(403, body).message
+        assert not any(word in message for word in ("hush", "HUSH"))
+        assert "x-amz-security-token:[redacted]\n" in message
+
+
 @pytest.mark.parametrize("kind", FailureKind)
 def test_every_kind_has_a_word_here(kind: FailureKind) -> None:
     failure = Failure(kind, "So.", Fault.GATEWAY, 500)

@@ -26,7 +26,8 @@ _MESSAGE_KEPT: Final = 2000
 
 _LONGEST_WAIT: Final = 86_400.0
 """Seconds; a longer retry-after is taken for this."""
-_SECRET: Final = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}")
+_SECRET: Final = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?<=x-amz-security-token:)[^\n]+|\bA[KS]IA[A-Z0-9]{8,}")
+"""Anthropic's own keys, and what AWS quotes of a request whose signature it does not take (Claude on a host of AWS)."""
 
 
 class _Type(msgspec.Struct, frozen=True):
@@ -104,13 +105,12 @@ def bad_reply(message: str) -> Failure:
 
 def write_failure(failure: Failure) -> bytes:
     """`{"type": "error", "error": {"type", "message"}}`."""
-    own = _TYPES.get(failure.type or "")
     failure = own_words(failure, _TOO_LONG, _too_long, "prompt is too long")
+    own = _TYPES.get(failure.type or "")
     word = failure.type if own is not None and own.kind is failure.kind else _WRITTEN[failure.kind]
     return encode({"type": "error", "error": {"type": word, "message": failure.message}})
 
 
-def _said(body: bytes) -> tuple[str | None, str | None]:
 _TOO_LONG: Final = re.compile(r"prompt is too long|`max_tokens` exceed context limit")
 """Recorded, and https://platform.claude.com/docs/en/build-with-claude/context-windows"""
 
@@ -122,6 +122,7 @@ def _too_long(sizes: Overflow) -> str | None:
     return f"prompt is too long: {sizes.prompt} tokens > {sizes.limit} maximum"
 
 
+def _said(body: bytes) -> tuple[str | None, str | None]:
     """The type word and the message, of an error body or of the error object in it."""
     try:
         found: Any = msgspec.json.decode(body)
@@ -149,7 +150,7 @@ def _failure(word: str | None, message: str | None, status: int | None, retry_af
         kind = next((narrower for pattern, narrower in _NARROWER if pattern.search(message)), kind)
     return Failure(
         kind=kind,
-        message=_SECRET.sub("sk-...", message or _unsaid(status))[:_MESSAGE_KEPT],
+        message=_SECRET.sub("[redacted]", message or _unsaid(status))[:_MESSAGE_KEPT],
         fault=row.fault,
         status=row.status if status is None or status < 400 else status,
         type=word,
