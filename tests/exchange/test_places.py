@@ -36,7 +36,7 @@ def test_a_region_is_what_the_deployment_says_else_its_variables_else_the_profil
 
 @pytest.mark.parametrize("fields", [{}, {"base_url": "https://vpce-1.bedrock-runtime.eu-west-1.vpce.amazonaws.com"}])
 def test_a_signature_needs_a_region_wherever_it_goes(fields: dict[str, str]) -> None:
-    with pytest.raises(DeploymentError, match="Bedrock needs a region: write region, or set AWS_REGION"):
+    with pytest.raises(DeploymentError, match="Bedrock needs a region: give its `region`, or set AWS_REGION"):
         built("bedrock", {}, **fields)
 
 

@@ -225,8 +225,15 @@ def test_the_router_knows_its_models_and_no_others(provider: Playback) -> None:
 
 
 def test_a_deployment_says_what_it_cannot_mean() -> None:
-    with pytest.raises(ValueError, match="aws_region_name"):
-        deployment_of(entry("m", aws_region_name="eu"), {})
+    with pytest.raises(ValueError, match="aws_session_name"):
+        deployment_of(entry("m", aws_session_name="night"), {})
+    assert deployment_of(entry("m", vertex_project="reef", vertex_location="eu"), {}) == {
+        "model": "gpt-4o",
+        "custom_llm_provider": "openai",
+        "project": "reef",
+        "region": "eu",
+    }
+    assert deployment_of(entry("m", aws_region_name="eu"), {})["region"] == "eu"
     with pytest.raises(ValueError, match="NOT_SET"):
         deployment_of(entry("m", api_key="os.environ/NOT_SET"), {})
     assert deployment_of(entry("m", weight=3, timeout=20), {}) == {

@@ -171,6 +171,7 @@ def test_the_retries_of_a_configured_route_hold_unless_the_call_says_otherwise(
     ("model", "hint"),
     [
         ("opnai/gpt-4o", "did you mean 'openai'"),
+        ("azure/gpt-4o", "did you mean 'azure-openai' or "),
         ("no-such-model", "provider/model"),
         ("n" * 300, "256 printable characters"),
     ],
@@ -203,6 +204,39 @@ def test_a_provider_that_needs_an_address_says_so() -> None:
     error = ask(WAYS[0], {"api_key": "sk-own-00001"}, model="azure-openai/gpt-4o").error
     assert isinstance(error, counterfoil.BadRequestError)
     assert "base_url" in error.message
+
+
+def test_a_call_says_its_region_and_its_project_and_a_configured_route_its_own(
+    tmp_path: Path, provider: Playback
+) -> None:
+    environ = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "AKPLAY", "AWS_SECRET_ACCESS_KEY": "hush"}
+    names = Names(Config(), None, environ, lambda _: None)
+    (there,) = names.route(Wanted("bedrock/amazon.nova-micro-v1:0", region="eu-west-1")).deployments
+    assert (there.region, there.base_url) == ("eu-west-1", "https://bedrock-runtime.eu-west-1.amazonaws.com")
+    claude = Wanted("vertex/claude-x", region="us-east5", project="reef", api_key="given")
+    (there,) = names.route(claude).deployments
+    assert "/projects/reef/locations/us-east5/" in (there.provider.path or "")
+    asked = ask(WAYS[0], {"config": configured(tmp_path, provider)}, model="house", region="eu-west-1")
+    assert isinstance(asked.error, counterfoil.BadRequestError)
+    assert asked.error.param == "region"
+    assert not provider.served
+
+
+def test_a_region_that_nobody_says_is_asked_for_in_words_that_a_call_can_follow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    error = ask(WAYS[0], {"api_key": "sk-own-00001"}, model="vertex/claude-x", region=7).error
+    assert isinstance(error, counterfoil.BadRequestError)
+    assert error.message == "`region` is text."
+    error = ask(WAYS[0], {"api_key": "sk-own-00001"}, model="vertex/claude-x", region="EU/../").error
+    assert isinstance(error, counterfoil.BadRequestError)
+    assert error.param == "region"
+    error = ask(WAYS[0], {}, model="bedrock/amazon.nova-micro-v1:0").error
+    assert isinstance(error, counterfoil.BadRequestError)
+    assert "needs a region: give its `region`, or set AWS_REGION" in error.message
 
 
 def test_the_embedded_models_bare_name_leads_to_its_full_one() -> None:

@@ -208,7 +208,7 @@ def test_a_provider_without_a_secret_or_an_address_stops_the_start() -> None:
         ":3:8: models.m[0].provider: no such provider; did you mean 'openai'? For any other server write its base_url"
     ]
     assert wrong("models:\n  m:\n    - {provider: vertex, model: x, project: p}\n") == [
-        ":3:7: models.m[0]: Anthropic on Google Vertex AI needs a region: write region, or set CLOUD_ML_REGION"
+        ":3:7: models.m[0]: Anthropic on Google Vertex AI needs a region: give its `region`, or set CLOUD_ML_REGION"
     ]
     assert wrong("models:\n  m:\n    - {provider: vertex, model: x, project: p, region: 'x.example/'}\n") == [
         ":3:48: models.m[0].region: this is no region"

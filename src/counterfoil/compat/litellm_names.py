@@ -40,6 +40,7 @@ _DATED: Final[Mapping[str, str]] = {"azure": "azure-openai-dated"}
 _OPTIONS: Final[Mapping[str, str]] = {
     "api_base": "base_url",
     "api_key": "api_key",
+    "aws_region_name": "region",
     "base_url": "base_url",
     "drop_params": "drop",
     "extra_headers": "extra_headers",
@@ -47,6 +48,8 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "max_retries": "max_retries",
     "tags": "tags",
     "timeout": "timeout",
+    "vertex_location": "region",
+    "vertex_project": "project",
 }
 """`litellm_params` that are options of a call here."""
 _ASIDE: Final = frozenset(

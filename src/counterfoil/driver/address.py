@@ -92,7 +92,7 @@ def _filled(text: str, row: Provider, place: Place) -> str:
 
 def missing(row: Provider, name: str, variables: Iterable[str]) -> str:
     """What to say of a region or a project that nobody says."""
-    return f"{row.title} needs a {name}: write {name}{''.join(f', or set {one}' for one in list(variables)[:1])}"
+    return f"{row.title} needs a {name}: give its `{name}`{''.join(f', or set {one}' for one in list(variables)[:1])}"
 
 
 def address_of(

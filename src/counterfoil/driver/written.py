@@ -18,7 +18,7 @@ import msgspec
 import msgspec.inspect as shape
 import yaml
 
-__all__ = ["SIZE_LIMIT", "Mark", "Problem", "Unreadable", "Writing", "nearest"]
+__all__ = ["SIZE_LIMIT", "Mark", "Problem", "Unreadable", "Writing", "close_names", "nearest"]
 
 SIZE_LIMIT: Final = 1 << 20
 """Bytes of a file."""
@@ -85,10 +85,18 @@ class _Wrong(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the nearest known one, or all of them when they are few."""
     names = list(known)
-    close = get_close_matches(name, names, n=1)
+    close = close_names(name, names)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known here: {', '.join(names)}" if 0 < len(names) <= 24 else ""
+
+
+def close_names(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that may be meant, likeliest first: `azure` is the beginning of `azure-openai` before it is a
+    misspelt `azure-ai`."""
+    names = list(known)
+    longer = [one for one in names if name and one.startswith(f"{name}-")]
+    return list(dict.fromkeys([*longer, *get_close_matches(name, names, n=3)]))
 
 
 class Writing:

@@ -190,6 +190,8 @@ class ChatCounterfoil(ChatFields):
             "api_key": self._secret(model),
             "base_url": self.api_base,
             "custom_llm_provider": self.custom_llm_provider,
+            "region": self.region,
+            "project": self.project,
             "timeout": self.request_timeout,
             "max_retries": self.max_retries,
             "fallbacks": self.fallbacks,

@@ -77,6 +77,10 @@ class ChatFields(BaseChatModel):
     """The address of a gateway or of another server that speaks the provider's language. Also `base_url`."""
     custom_llm_provider: str | None = None
     """The provider of `model`, when its name does not say it."""
+    region: str | None = None
+    """Where in a cloud, for providers that are in one (Bedrock, Vertex). None: what the environment says."""
+    project: str | None = None
+    """The same for a Google Cloud project."""
     organization: str | None = None
     """Sent as `OpenAI-Organization`."""
     config: str | None = None
@@ -213,7 +217,7 @@ class ChatFields(BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         """What tells one model from another: no secret is among it."""
         where = {"api_base": self.api_base, "custom_llm_provider": self.custom_llm_provider}
-        where["organization"] = self.organization
+        where |= {"region": self.region, "project": self.project, "organization": self.organization}
         known = {name: value for name, value in where.items() if value is not None}
         return {"model_name": self.model, **known, **self._default_params}
 

@@ -50,6 +50,8 @@ class _Settings:
         *,
         base_url: str | None = None,
         api_key: str | None = None,
+        region: str | None = None,
+        project: str | None = None,
         ledger: _Path | None = None,
         max_retries: int | None = None,
         timeout: float | None = None,
@@ -62,16 +64,19 @@ class _Settings:
 
         `config`: a configuration file of the gateway's form, whose routes can be asked for; `base_url`: a running
         gateway or any OpenAI-compatible server; `api_key`: its key, or the secret of the provider a call names;
-        `ledger`: the SQLite file that keeps the entries, else they are in `entries`; `max_retries`: how often a failed
-        attempt is made again at one place (2, or what a configured route says); `timeout`: seconds for a whole reply,
-        of a stream for its first bytes and each silence; `fallbacks`: models to go on to, in order; `headers`: sent
-        with every request; `drop`: leave out (and name in `reply.dropped`) what a provider's dialect cannot say;
-        `tags`: written into every entry. Raises BadRequestError for an option that cannot be.
+        `region` and `project`: where in a cloud, for providers that are in one (Bedrock, Vertex); `ledger`: the SQLite
+        file that keeps the entries, else they are in `entries`; `max_retries`: how often a failed attempt is made again
+        at one place (2, or what a configured route says); `timeout`: seconds for a whole reply, of a stream for its
+        first bytes and each silence; `fallbacks`: models to go on to, in order; `headers`: sent with every request;
+        `drop`: leave out (and name in `reply.dropped`) what a provider's dialect cannot say; `tags`: written into every
+        entry. Raises BadRequestError for an option that cannot be.
         """
         options, _ = read_options(
             {
                 "base_url": base_url,
                 "api_key": api_key,
+                "region": region,
+                "project": project,
                 "max_retries": max_retries,
                 "timeout": timeout,
                 "fallbacks": tuple(fallbacks) or None,
@@ -266,8 +271,8 @@ class Completions:
         """Ask a model.
 
         `params`: every field of OpenAI's chat request, and ours: `api_key`, `base_url` (or `api_base`),
-        `custom_llm_provider`, `timeout`, `max_retries`, `fallbacks`, `extra_headers`, `extra_query`, `extra_body`,
-        `tags`, `drop`. Raises counterfoil.Error.
+        `custom_llm_provider`, `region`, `project`, `timeout`, `max_retries`, `fallbacks`, `extra_headers`,
+        `extra_query`, `extra_body`, `tags`, `drop`. Raises counterfoil.Error.
         """
         return self._client.call(model, messages, bool(stream), params)
 

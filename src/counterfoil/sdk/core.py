@@ -259,6 +259,8 @@ class Core:
             model=model,
             base_url=options.base_url,
             provider=options.provider,
+            region=options.region,
+            project=options.project,
             api_key=self._name_of(options.api_key),
             headers=options.headers,
             query=options.query,

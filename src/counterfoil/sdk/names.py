@@ -9,7 +9,6 @@ Rule 3: a secret that was given goes to the model it was given for, never to a f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Final
 
 import msgspec
@@ -18,6 +17,7 @@ from counterfoil.config import Config, DeploymentConfig, Timeouts
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.driver.deployment import Built, DeploymentError, build_deployment, load_table, secret_variable
 from counterfoil.driver.resolve import ModelAmbiguous, ModelNotFound, Resolver
+from counterfoil.driver.written import close_names
 from counterfoil.exchange.route import Deployment, Route
 from counterfoil.providers.provider import Provider
 from counterfoil.providers.table import matching
@@ -44,6 +44,8 @@ class Wanted(msgspec.Struct, frozen=True):
     base_url: str | None = None
     provider: str | None = None
     """A row of the table, when it is named apart from the model."""
+    region: str | None = None
+    project: str | None = None
     api_key: str | None = None
     """The name of the secret that was given."""
     headers: Mapping[str, str] = {}
@@ -122,6 +124,13 @@ class Names:
                 "api_key",
                 model=wanted.model,
             )
+        for name, said in (("region", wanted.region), ("project", wanted.project)):
+            if said is not None:
+                raise invalid(
+                    f"{wanted.model!r} is configured, and its deployments say their {name}: give none",
+                    name,
+                    model=wanted.model,
+                )
         return msgspec.structs.replace(route, deployments=tuple(_over(one, wanted) for one in route.deployments))
 
     def _listed(self, wanted: Wanted) -> Deployment:
@@ -151,6 +160,8 @@ class Names:
             provider=provider,
             model=model,
             base_url=wanted.base_url,
+            region=wanted.region,
+            project=wanted.project,
             api_key=wanted.api_key,
             headers=wanted.headers,
             query=wanted.query,
@@ -195,7 +206,7 @@ class Names:
         if served:
             return f"{said} by its name alone; did you mean {' or '.join(map(repr, served))}?"
         provider, slash, _ = name.partition("/")
-        close = get_close_matches(provider, self._table, n=3) if slash else []
+        close = close_names(provider, self._table)[:3] if slash else []
         if close:
             return f"{said}: there is no provider {provider[:_SHOWN]!r}; did you mean {' or '.join(map(repr, close))}?"
         return (

@@ -35,6 +35,8 @@ _OURS: Final = frozenset(
         "extra_query",
         "fallbacks",
         "max_retries",
+        "project",
+        "region",
         "tags",
         "timeout",
     }
@@ -47,6 +49,8 @@ class Options(msgspec.Struct, frozen=True):
     api_key: str | None = None
     base_url: str | None = None
     provider: str | None = None
+    region: str | None = None
+    project: str | None = None
     timeout: float | None = None
     max_retries: int | None = None
     fallbacks: tuple[str | Mapping[str, Any], ...] | None = None
@@ -61,6 +65,8 @@ class Options(msgspec.Struct, frozen=True):
             api_key=self.api_key if self.api_key is not None else general.api_key,
             base_url=self.base_url if self.base_url is not None else general.base_url,
             provider=self.provider if self.provider is not None else general.provider,
+            region=self.region if self.region is not None else general.region,
+            project=self.project if self.project is not None else general.project,
             timeout=self.timeout if self.timeout is not None else general.timeout,
             max_retries=self.max_retries if self.max_retries is not None else general.max_retries,
             fallbacks=self.fallbacks if self.fallbacks is not None else general.fallbacks,
@@ -89,6 +95,8 @@ def read_options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
             api_key=_secret(ours.get("api_key")),
             base_url=address,
             provider=ours.get("custom_llm_provider"),
+            region=_word(ours.get("region"), "region"),
+            project=_word(ours.get("project"), "project"),
             timeout=_seconds(ours.get("timeout")),
             max_retries=_retries(ours.get("max_retries")),
             fallbacks=_fallbacks(ours.get("fallbacks")),
@@ -136,6 +144,12 @@ def _secret(given: object) -> str | None:
     if not isinstance(text, str) or not text.strip().isascii() or not text.strip().isprintable():
         raise invalid("`api_key` is printable ASCII text.", "api_key")
     return text.strip() or None
+
+
+def _word(given: object, name: str) -> str | None:
+    if given is not None and not isinstance(given, str):
+        raise invalid(f"`{name}` is text.", name)
+    return given
 
 
 def _seconds(given: object) -> float | None:
