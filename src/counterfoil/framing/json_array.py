@@ -94,6 +94,9 @@ class JsonArrayFraming:
             self._scanned = len(_BOM) if self._pending.startswith(_BOM) else 0
         while match := _BETWEEN.search(self._pending, self._scanned):
             place, sign = match.start(), match.group()
+            if place > self._limit:  # as when the bytes come one at a time
+                self._failure = FrameTooLarge(self._limit)
+                return None
             self._scanned = place + 1
             if sign == b"{":
                 self._begun, self._depth = place, 1

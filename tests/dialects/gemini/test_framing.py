@@ -118,3 +118,11 @@ def test_blank_lines_alone_are_no_frame() -> None:
     assert framed([b"\r\n", b" \n"]) == ([], None)
     with pytest.raises(FrameTooLarge):
         framed([b"\n" * 60, b"\n" * 60], limit=100)
+
+
+@pytest.mark.parametrize("sign", [b"r", b"]", b"{"])
+def test_white_space_beyond_the_limit_ends_the_stream_in_the_same_way_however_it_is_cut(sign: bytes) -> None:
+    data = b"[" + b" " * 80 + sign
+    for pieces in ([data], single(data)):
+        with pytest.raises(FrameTooLarge):
+            framed(pieces, limit=64)
