@@ -374,3 +374,21 @@ def test_every_transport_sends_whatever_method_it_is_told(told: str, kind: Any) 
     else:
         asyncio.run(send())
     assert _Told.asked == [(method, body, None) for method, body in calls]
+
+
+def test_what_aws_quotes_of_a_signature_it_refuses_is_not_carried() -> None:
+    quoted = "The signature does not match. Canonical string: host:x\\nx-amz-security-token:IQoJtoken\\n"
+    refusal = whole(b'{"message":"' + quoted.encode() + b'"}', status=403)
+    call = carried()
+    (asked,) = call.route.deployments
+    signed = msgspec.structs.replace(call.route, deployments=(msgspec.structs.replace(asked, fetched=True),))
+    world = World(refusal)
+    world.run(msgspec.structs.replace(call, route=signed))
+    check_books(world.log)
+    assert world.status == 403
+    assert b"IQoJ" not in world.sent
+    assert world.entry.exit is Exit.REJECTED
+
+    plain = World(refusal)
+    plain.run(call)
+    assert b"IQoJ" in plain.sent, "who signs for itself is told what it asked"

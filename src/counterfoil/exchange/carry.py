@@ -94,7 +94,10 @@ class _Carrying(Running):
     # ---- the head
 
     def rejected(self, head: Head) -> Generator[Command, Answer, Attempted]:
-        """An error, or a redirect, which is the client's to follow: they are carried like every other answer."""
+        """An error, or a redirect, which is the client's to follow: they are carried like every other answer. Only a
+        refusal of what the gateway signed is told in our words: AWS quotes the signed headers, a token among them."""
+        if head.status == 403 and self._deployment.fetched:
+            return msgspec.structs.replace((yield from super().rejected(head)), last=True)
         self.expect(head)
         return (yield from self.end((yield from self.follow())))
 
