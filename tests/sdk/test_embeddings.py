@@ -114,6 +114,17 @@ def test_a_provider_that_only_chats_is_not_asked_for_vectors(monkeypatch: pytest
     assert not provider.served
 
 
+@pytest.mark.parametrize("model", ["anthropic/claude-haiku-4-5", "bedrock/amazon.nova-micro-v1:0"])
+def test_what_a_provider_cannot_do_is_said_before_a_secret_or_a_region_is_asked_for(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_BEARER_TOKEN_BEDROCK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(counterfoil.BadRequestError, match=f"which serves '{model}', cannot embed") as raised:
+        _embed(False, {}, model=model, input="low tide")
+    assert (raised.value.code, raised.value.param) == ("operation_not_supported", "model")
+
+
 def test_vectors_can_be_asked_for_without_a_client_and_count_in_a_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     with provider_in_environment(monkeypatch), counterfoil.meter() as meter:
         reply = counterfoil.embedding("openai/text-embedding-3-small", TEXTS)

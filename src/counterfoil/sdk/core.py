@@ -23,6 +23,7 @@ import platformdirs
 from counterfoil.config import Config
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.core.estimate import estimate_body
+from counterfoil.core.operation import Operation
 from counterfoil.driver.configuration import Loaded, load
 from counterfoil.driver.deployment import DeploymentError
 from counterfoil.driver.drive import jitter, new_id
@@ -142,7 +143,7 @@ class Core:
             options = said.over(self.options)
             body = encode_body(model, form.content, content, streamed, fields)
             peek = form.dialect.peek_request(body)
-            route = self._route(model, peek.streamed, options)
+            route = self._route(model, form.dialect.operation, peek.streamed, options)
             if "max_tokens" in fields and _knows_only_completion_tokens(route):
                 fields = {_COMPLETION_TOKENS if name == "max_tokens" else name: one for name, one in fields.items()}
                 body = encode_body(model, form.content, content, streamed, fields)
@@ -241,11 +242,11 @@ class Core:
 
     # ---- routes
 
-    def _route(self, model: str, streamed: bool, options: Options) -> Route:
+    def _route(self, model: str, operation: Operation, streamed: bool, options: Options) -> Route:
         assert self._ready is not None  # noqa: S101 - prepare() made it ready
         names = self._ready.names
-        route = names.route(self._wanted(model, streamed, options))
-        others = [names.route(self._fallback(one, streamed, options)) for one in options.fallbacks or ()]
+        route = names.route(self._wanted(model, operation, streamed, options))
+        others = [names.route(self._fallback(one, operation, streamed, options)) for one in options.fallbacks or ()]
         deployments = (*route.deployments, *(one for other in others for one in other.deployments))
         retries = route.retries
         if options.max_retries is not None:
@@ -254,11 +255,12 @@ class Core:
             retries = msgspec.structs.replace(retries, attempts=RETRIES + 1)
         return msgspec.structs.replace(route, deployments=deployments, retries=retries)
 
-    def _wanted(self, model: str, streamed: bool, options: Options) -> Wanted:
+    def _wanted(self, model: str, operation: Operation, streamed: bool, options: Options) -> Wanted:
         return Wanted(
             model=model,
             base_url=options.base_url,
             provider=options.provider,
+            operation=operation,
             region=options.region,
             project=options.project,
             api_key=self._name_of(options.api_key),
@@ -269,7 +271,7 @@ class Core:
             drop=bool(options.drop),
         )
 
-    def _fallback(self, one: str | Mapping[str, Any], streamed: bool, options: Options) -> Wanted:
+    def _fallback(self, one: str | Mapping[str, Any], operation: Operation, streamed: bool, options: Options) -> Wanted:
         """Where a fallback goes: to the same server, if the call names one, else wherever its name leads."""
         said: Mapping[str, Any] = {"model": one} if isinstance(one, str) else one
         own, _ = read_options({name: value for name, value in said.items() if name != "model"})
@@ -277,7 +279,7 @@ class Core:
         general = Options(timeout=options.timeout, drop=options.drop)
         if not alone:
             general = msgspec.structs.replace(options, fallbacks=None)
-        return self._wanted(said["model"], streamed, own.over(general))
+        return self._wanted(said["model"], operation, streamed, own.over(general))
 
     def _name_of(self, secret: str | None) -> str | None:
         """The name under which the transport finds a secret that was given."""

@@ -15,13 +15,15 @@ import msgspec
 
 from counterfoil.config import Config, DeploymentConfig, Timeouts
 from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.core.operation import Operation
+from counterfoil.dialects.registry import DIALECTS
 from counterfoil.driver.deployment import Built, DeploymentError, build_deployment, load_table, secret_variable
 from counterfoil.driver.resolve import ModelAmbiguous, ModelNotFound, Resolver
 from counterfoil.driver.written import close_names
 from counterfoil.exchange.route import Deployment, Route
 from counterfoil.providers.provider import Provider
 from counterfoil.providers.table import matching
-from counterfoil.sdk.errors import AuthenticationError, invalid
+from counterfoil.sdk.errors import AuthenticationError, BadRequestError, invalid
 from counterfoil.transport.credential import shown
 from counterfoil.transport.secret import Secret
 
@@ -44,6 +46,7 @@ class Wanted(msgspec.Struct, frozen=True):
     base_url: str | None = None
     provider: str | None = None
     """A row of the table, when it is named apart from the model."""
+    operation: Operation = Operation.CHAT
     region: str | None = None
     project: str | None = None
     api_key: str | None = None
@@ -154,6 +157,8 @@ class Names:
 
     def _of(self, provider: str, model: str, wanted: Wanted) -> Deployment:
         row = self._table.get(provider)
+        if row is not None:
+            _check_operation(row, wanted)
         if row is not None and wanted.api_key is None and wanted.base_url is None:
             self._check_secret(row, wanted.model)
         written = DeploymentConfig(
@@ -212,6 +217,17 @@ class Names:
         return (
             f"{said} to any one provider: write `provider/model`, or pass base_url; `counterfoil providers` lists them"
         )
+
+
+def _check_operation(row: Provider, wanted: Wanted) -> None:
+    """What a provider cannot do at all is said before a secret for it is asked for."""
+    if any(DIALECTS[name].operation is wanted.operation for name in row.dialects):
+        return
+    message = f"{row.title}, which serves {wanted.model!r}, cannot {wanted.operation}."
+    code = "operation_not_supported"
+    raise BadRequestError(
+        Failure(FailureKind.INVALID_REQUEST, message, Fault.CLIENT, 400, code=code, param="model"), model=wanted.model
+    )
 
 
 def _without(provider: str, model: str) -> str:
