@@ -6,12 +6,14 @@ What a tool sends that no other dialect has is refused by name, or, by the opera
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from counterfoil.core.error import RequestError
 from counterfoil.core.operation import ChatRequest
+from counterfoil.dialects.desk import ASKS_NOTHING
 from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
 from counterfoil.dialects.gemini import Asked, splice
 from counterfoil.dialects.registry import CLIENT_DIALECTS, DIALECTS
@@ -53,6 +55,13 @@ def ask(client: str, request: dict[str, Any], provider: Dialect[Any], *, drop: b
     quirks = Quirks(default_max_tokens=4096 if provider.name in BOUND_NEEDED else None)
     written = provider.write_request(canonical, MODELS.get(provider.name, "made-1"), quirks, drop)
     return WrittenRequest(written.body, (*written.dropped, *canonical.hints))
+
+
+def test_the_page_names_all_that_never_keeps_a_request_from_a_model() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "crossing.md").read_text()
+    assert [name for name in ASKS_NOTHING | HARMLESS - {"user", "tools.strict"} if f"`{name}`" not in page] == [
+        "thinking.budget_tokens"
+    ], "and the budget has a row of its own"
 
 
 def test_claude_codes_request_is_as_large_as_the_real_one() -> None:
