@@ -204,7 +204,9 @@ def test_what_has_no_canonical_word_is_kept_by_its_name() -> None:
 
 
 def test_what_asks_only_for_speed_is_a_hint() -> None:
-    tools = [{"name": name, "input_schema": {}, "eager_input_streaming": True} for name in ("dive", "rise")]
+    tools: list[dict[str, Any]] = [
+        {"name": name, "input_schema": {}, "eager_input_streaming": True} for name in ("dive", "rise")
+    ]
     request = read(tools=tools)
     assert (request.rest, request.hints) == ({}, ("tools.eager_input_streaming",))
 
