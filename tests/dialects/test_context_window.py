@@ -57,6 +57,11 @@ SAID: Mapping[str, tuple[str, Overflow | None]] = {
         "The input token count (1200293) exceeds the maximum number of tokens allowed (1048576).",
         Overflow(1048576, 1200293),
     ),
+    "Vertex": (
+        "Unable to submit request because the input token count is 135538 but model only supports up to 32768.",
+        Overflow(32768, 135538),
+    ),
+    "Nova": ("Input Tokens Exceeded: Number of input tokens exceeds maximum length.", None),
     "llama.cpp": (
         "request (4444 tokens) exceeds the available context size (4096 tokens), try increasing it",
         Overflow(4096, 4444),

@@ -73,6 +73,8 @@ _WORDINGS: Final[Sequence[re.Pattern[str]]] = (
     ),
     # Gemini: https://ai.google.dev/gemini-api/docs/tokens
     _wording(r"token count(?: of)? \(?TOTAL\)? exceeds the (?:maximum number of tokens allowed \(|limit of )LIMIT"),
+    # Gemini on Vertex, as quoted in public threads
+    _wording(r"token count is TOTAL but (?:the )?model only supports up to LIMIT"),
     # llama.cpp, tools/server
     _wording(r"\(TOTAL tokens\) exceeds the available context size \(LIMIT tokens"),
     # Mistral: https://docs.mistral.ai

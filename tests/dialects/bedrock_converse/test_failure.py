@@ -33,6 +33,20 @@ CORAL = ":http://internal.amazon.com/coral/com.amazon.bedrock/"
         (
             400,
             "ValidationException",
+            "The model returned these errors: Input Tokens Exceeded: Number of input tokens exceeds maximum length.",
+            FailureKind.CONTEXT_WINDOW,
+            Fault.CLIENT,
+        ),
+        (
+            400,
+            "ValidationException",
+            "Invocation of model ID m with on-demand throughput isn\u2019t supported. Retry with an inference profile.",
+            FailureKind.NOT_FOUND,
+            Fault.GATEWAY,
+        ),
+        (
+            400,
+            "ValidationException",
             "Output blocked by content filtering policy",
             FailureKind.CONTENT_POLICY,
             Fault.CLIENT,

@@ -57,6 +57,10 @@ def test_a_body_that_is_no_error_is_not_quoted(http: int, kind: FailureKind, tex
             "The input token count (2000001) exceeds the maximum number of tokens allowed (1048576).",
             FailureKind.CONTEXT_WINDOW,
         ),
+        (
+            "Unable to submit request because the input token count is 135538 but model only supports up to 32768.",
+            FailureKind.CONTEXT_WINDOW,
+        ),
         ("API key not valid. Please pass a valid API key.", FailureKind.AUTHENTICATION),
         ("Request payload size exceeds the limit: 20971520 bytes.", FailureKind.TOO_LARGE),
         ("The prompt was blocked due to our safety policy", FailureKind.CONTENT_POLICY),

@@ -93,6 +93,7 @@ _NARROWER: Final[tuple[tuple[re.Pattern[str], _Type], ...]] = (
     (
         re.compile(
             r"input is too long|prompt is too long|too many (?:input )?tokens|maximum context length"
+            r"|input tokens exceed"  # Nova's, often in the middle of a stream
             r"|exceeds? (?:the )?(?:model'?s? )?(?:maximum )?context|context (?:window|limit)",
             re.I,
         ),
@@ -102,7 +103,11 @@ _NARROWER: Final[tuple[tuple[re.Pattern[str], _Type], ...]] = (
         re.compile(r"content filter|blocked by (?:the |our )?(?:content|safety)", re.I),
         _Type(FailureKind.CONTENT_POLICY, Fault.CLIENT, 400),
     ),
-    (re.compile(r"model identifier is invalid", re.I), _Type(FailureKind.NOT_FOUND, Fault.GATEWAY, 400)),
+    # The second: the model is called by an inference profile only.
+    (
+        re.compile(r"model identifier is invalid|on-demand throughput isn.t supported", re.I),
+        _Type(FailureKind.NOT_FOUND, Fault.GATEWAY, 400),
+    ),
 )
 """What ValidationException says more exactly in its message only."""
 

@@ -64,10 +64,12 @@ _BY_CODE: Final[Mapping[int, _Status]] = {
 }
 
 _NARROWER: Final = (
-    # "The input token count (N) exceeds the maximum number of tokens allowed (M)."
+    # "The input token count (N) exceeds the maximum number of tokens allowed (M)."; Vertex: "... the input token count
+    # is N but model only supports up to M."
     (
         re.compile(
-            r"token count.{0,80}exceeds|exceeds the maximum number of (?:input )?tokens|context (?:window|length)"
+            r"token count.{0,80}(?:exceeds|only supports up to)|exceeds the maximum number of (?:input )?tokens"
+            r"|context (?:window|length)"
         ),
         FailureKind.CONTEXT_WINDOW,
         Fault.CLIENT,
