@@ -371,7 +371,7 @@ class Running:
     def _entry(self, exit_: Exit, *, ended: bool = False, detail: str | None = None) -> Entry:
         context = self._context
         # A provider that rejected the request, or was never reached, ran no model: nothing is guessed or billed.
-        ran = exit_ is not Exit.REJECTED and not self._unsent
+        ran = exit_ is not Exit.REJECTED and not self._unsent and not self.meter.refused
         # One that hung up without a word may have read the request, or had closed an idle connection: nobody knows.
         known = exit_ is not Exit.LOST or self._status is not None
         guessed = ran and known and self._guesses

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from counterfoil.core.error import Failure
+from counterfoil.core.error import Failure, FailureKind
 from counterfoil.core.estimate import TOOL_CALL_TOKENS, Tally
 from counterfoil.core.event import (
     ChoiceFinished,
@@ -40,6 +40,21 @@ __all__ = ["LONGEST_ID", "Meter"]
 
 LONGEST_ID: Final = 256
 """Characters of a provider's id that are kept: an entry has to fit into a journal record."""
+
+_BEFORE_A_MODEL: Final = frozenset(
+    {
+        FailureKind.INVALID_REQUEST,
+        FailureKind.AUTHENTICATION,
+        FailureKind.PERMISSION,
+        FailureKind.NOT_FOUND,
+        FailureKind.TOO_LARGE,
+        FailureKind.CONTEXT_WINDOW,
+        FailureKind.RATE_LIMITED,
+        FailureKind.OVERLOADED,
+    }
+)
+"""What a provider finds before it runs a model, and tells with an error status, or in a stream that answered 200
+(Bedrock's exceptions, `response.failed` for want of quota)."""
 
 
 class Meter:
@@ -127,6 +142,12 @@ class Meter:
             hidden=self._hidden,
             filtered=self._filtered is True,
         )
+
+    @property
+    def refused(self) -> bool:
+        """The reply is nothing but an error that came before any model ran: as good as an error status."""
+        kind = None if self.failure is None else self.failure.kind
+        return kind in _BEFORE_A_MODEL and not (self.reading.reports or self._seen or self._hidden)
 
     def progress(self, at: float) -> Progress | None:
         """A note of where things stand at `at` (Unix seconds), or None when nothing changed since the last one."""
