@@ -110,6 +110,21 @@ def test_a_stream_that_is_no_event_stream_is_one_array_of_the_same_frames(served
     assert [frame["candidates"] for frame in as_array.json] == [frame["candidates"] for frame in frames]
 
 
+def test_what_a_path_says_is_no_input(served: RunningGateway) -> None:
+    askings = [write("chat", streamed) for write in CALLS["gemini"].writers for streamed in (False, True)]
+    answers = [served.post(asking.body, asking.path) for asking in askings]
+    assert len({booked(served, answer).opening.input_estimate for answer in answers}) == 1
+
+
+def test_a_header_of_a_reply_is_no_longer_than_clients_read(provider: Playback, tmp_path: Path) -> None:
+    one = f"{{provider: anthropic, model: play-a, base_url: '{provider.origin}', api_key: x, drop: true}}"
+    with gateway(tmp_path, text=f"models: {{m: [{one}]}}\nlisten: {{port: 0}}") as served:
+        answer = served.post({"model": "m", "input": "Hi", **{f"field{n}": 1 for n in range(9000)}}, "/v1/responses")
+        assert answer.status == 200
+        assert "field0, field1, " in answer.headers["x-counterfoil-dropped"]
+        assert len(answer.headers["x-counterfoil-dropped"]) == 4096
+
+
 def test_a_gemini_stream_has_no_comments(served: RunningGateway) -> None:
     for model in ("gemini", "chat"):
         asking = CALLS["gemini"].writers[0](model, True)

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.core.nesting import exceeds
+from counterfoil.core.error import RequestError
+from counterfoil.core.nesting import exceeds, holds_more
 from counterfoil.ledger.entry import Exit
+from counterfoil.server.doors import CONTAINERS, VALUES, check_json
 from counterfoil.server.limits import Patience
 from counterfoil.testing import Playback, chat_reply, running
 from tests.shells.gateway import HELLO, SECONDS, RunningGateway, gateway
@@ -229,9 +231,9 @@ def test_nesting_has_a_limit(served: RunningGateway) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(alphabet='[]{}"\\ab\n'),
+    st.none() | st.booleans() | st.integers() | st.text(alphabet='[]{},"\\ab\n'),
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='[{"\\', max_size=3), inner, max_size=4)
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='[{,"\\', max_size=3), inner, max_size=4)
     ),
     max_leaves=40,
 )
@@ -264,6 +266,49 @@ def test_depth_does_not_depend_on_where_a_long_text_is_cut_for_counting() -> Non
     deep_at_the_end = many[:-1] + b"," + b"[" * 9 + b"]" * 9 + b"]"
     assert exceeds(deep_at_the_end, 9)
     assert not exceeds(deep_at_the_end, 10)
+
+
+def marks_in(value: Any) -> tuple[int, int]:
+    """Commas between values, and arrays and objects."""
+    if not isinstance(value, list | dict):
+        return 0, 0
+    inside = [marks_in(item) for item in (value if isinstance(value, list) else value.values())]
+    return max(len(inside) - 1, 0) + sum(one for one, _ in inside), 1 + sum(many for _, many in inside)
+
+
+@given(JSON, st.booleans())
+def test_values_and_containers_are_counted_outside_texts_only(value: Any, spaced: bool) -> None:
+    text = json.dumps(value, separators=None if spaced else (",", ":")).encode()
+    for marks, count in zip((b",", b"[{"), marks_in(value), strict=True):
+        assert not holds_more(text, marks, count)
+        assert count == 0 or holds_more(text, marks, count - 1)
+
+
+@pytest.mark.parametrize(
+    ("item", "most"), [(b"7", VALUES + 1), (b'"a"', VALUES + 1), (b"[]", CONTAINERS - 2), (b'{"a":0}', CONTAINERS - 2)]
+)
+def test_a_request_of_as_many_values_as_are_read_passes_and_one_more_does_not(item: bytes, most: int) -> None:
+    check_json(b'{"input":[%b]}' % b",".join([item] * most), 20)
+    with pytest.raises(RequestError) as refused:
+        check_json(b'{"input":[%b]}' % b",".join([item] * (most + 1)), 20)
+    assert refused.value.failure.code == "too_many_values"
+
+
+def test_a_long_text_is_one_value_whatever_it_is_about() -> None:
+    check_json(json.dumps({"input": '[{"a", "b"}], ' * VALUES}).encode(), 20)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/messages", "/v2/rerank", "/v1beta/models/m:embedContent"]
+)
+def test_a_request_that_would_take_long_to_read_is_refused_at_every_door(
+    provider: Playback, tmp_path: Path, path: str
+) -> None:
+    with gateway(tmp_path, {"m": provider.base_url}) as served:
+        answer = served.post(b'{"model":"m","documents":[%b]}' % b",".join([b"1"] * (VALUES + 2)), path)
+        assert answer.status == 400
+        assert b"1,000,000 values" in answer.body
+        assert served.entries() == []
 
 
 def mangled(dice: random.Random) -> bytes:

@@ -33,6 +33,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+HEADER: Final = 4096
+"""Characters of a header's value that are sent: clients give up on longer lines (Python's on 64 KiB of them)."""
 _CONTROL: Final = bytes((*range(32), 127))
 
 
@@ -163,7 +165,9 @@ async def refuse_body(request: Request, status: int, body: bytes, headers: Mappi
 
 
 def _value(text: str) -> bytes:
-    """A header's value; names of fields and models can hold anything."""
+    """A header's value; names of fields and models can hold anything, and there can be any number of them."""
+    if len(text) > HEADER:
+        text = text[: HEADER - 3] + "..."
     if text.isascii() and text.isprintable():
         return text.encode()
     return text.encode("ascii", "backslashreplace").translate(None, _CONTROL)

@@ -14,7 +14,7 @@ from typing import Final
 
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault, RequestError
 from counterfoil.core.estimate import estimate_body
-from counterfoil.core.nesting import exceeds
+from counterfoil.core.nesting import exceeds, holds_more
 from counterfoil.dialects.dialect import RequestPeek
 from counterfoil.driver.drive import Run
 from counterfoil.exchange.call import Call, carried_headers
@@ -30,6 +30,11 @@ TAGS: Final = 16
 TAG_LENGTH: Final = 64
 NAME_LENGTH: Final = 256
 """Of a model's name and of a `user`: both are written down with every entry."""
+VALUES: Final = 1_000_000
+"""Of a request, told by its commas. Lists of token ids are the longest that anybody sends: OpenAI embeds 300,000 tokens
+a request. A value is dear to read, and while one request is read the others wait."""
+CONTAINERS: Final = 100_000
+"""Arrays and objects of a request, each dearer than a value. Hundreds of tools in a long talk are a few thousand."""
 CLIENT_CLOSED: Final = 499
 """The status counted where no answer could be given."""
 
@@ -44,6 +49,7 @@ async def answer_call(gateway: Gateway, state: State, request: Request, found: F
     tags = tags_of(request)
     body = await read_body(request, limits.body)
     check_json(body, limits.nesting)
+    input_estimate = estimate_body(body)  # of the client's own words: what the path says, no model is told
     if found.door.fill is not None:
         body = found.door.fill(body, found.place)
     dialect = found.dialect
@@ -56,7 +62,7 @@ async def answer_call(gateway: Gateway, state: State, request: Request, found: F
         dialect=dialect,
         body=body,
         peek=peek,
-        input_estimate=estimate_body(body),
+        input_estimate=input_estimate,
         key=caller.key,
         tags=tags,
         stream_usage=caller.stream_usage or route.stream_usage,
@@ -105,17 +111,26 @@ def check_open(gateway: Gateway) -> None:
 
 
 def check_json(body: bytes, nesting: int) -> None:
-    """JSON is UTF-8 (RFC 8259, 8.1), and no deeper than `nesting`. Whoever reads the body after this need not think of
-    either. Raises RequestError."""
+    """JSON is UTF-8 (RFC 8259, 8.1), no deeper than `nesting`, and no more than can be read in a moment. Whoever reads
+    the body after this need not think of that. Raises RequestError."""
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError as error:
             raise RequestError(f"The request body is not UTF-8: byte {error.start}.", code="invalid_json") from None
+    strings = (body.count(b'"') - body.count(b'\\"')) // 2  # a key is no value, but it has one
+    if strings > 2 * VALUES or holds_more(body, b",", VALUES):
+        raise _too_much(f"{VALUES:,} values")
+    if holds_more(body, b"[{", CONTAINERS):
+        raise _too_much(f"{CONTAINERS:,} arrays and objects")
     if exceeds(body, nesting):
         raise RequestError(
             f"The request is nested deeper than {nesting}. The gateway's `limits.nesting` sets this.", code="too_deep"
         )
+
+
+def _too_much(what: str) -> RequestError:
+    return RequestError(f"The request holds more than {what}. Send it in parts.", code="too_many_values")
 
 
 def _bounded(peek: RequestPeek) -> RequestPeek:

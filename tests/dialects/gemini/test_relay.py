@@ -153,6 +153,15 @@ def test_a_whole_reply_keeps_its_values_and_gets_the_settled_usage() -> None:
     }
 
 
+def test_an_array_where_one_reply_was_asked_for_is_one_reply_with_the_settled_usage() -> None:
+    body = json.loads(carried(json.dumps(STREAM).encode(), streamed=False, form=""))
+    (only,) = body["candidates"]
+    assert only["content"]["parts"] == [{"text": "High."}]
+    assert only["finishReason"] == "STOP"
+    assert body["usageMetadata"]["candidatesTokenCount"] == 4
+    assert body["modelVersion"] == facts().model
+
+
 def test_the_table_says_what_it_mends_and_why() -> None:
     assert all(how and why for how, why in REPAIRS.values())
 

@@ -15,7 +15,7 @@ from counterfoil.core.error import Failure
 from counterfoil.core.event import ChoiceFinished, Event, ReplyFailed
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
 from counterfoil.dialects.gemini.door import ARRAY
-from counterfoil.dialects.gemini.encode import Writing
+from counterfoil.dialects.gemini.encode import GeminiEncoder, Writing
 from counterfoil.dialects.gemini.failure import write_failure
 from counterfoil.dialects.gemini.schema import UNREADABLE, compact, elements_of, encode, fields_of, given
 from counterfoil.dialects.gemini.usage import write_usage
@@ -30,6 +30,7 @@ REPAIRS: Final[Mapping[str, tuple[str, str]]] = {
     "a frame without candidates": ("after the end, its values go into the last frame", "WIRE 3, Gemini"),
     "a comment": ("left out: Google's own clients crash", "WIRE 3, Gemini"),
     "[DONE]": ("left out: no client of this dialect knows it", "WIRE 2"),
+    "an array where one reply was asked for": ("one reply, with all that its items say", "DESIGN 4.4.2"),
     "framing": ("events or an array, as the client asked, whatever the provider sent", "gemini.generateContent/google"),
 }
 """What is mended, how, and what asks for it."""
@@ -54,13 +55,15 @@ class GeminiRelay:
         self._held: dict[str, msgspec.Raw] | None = None
         self._held_frame: Frame | None = None
         self._whole: Frame | None = None
+        self._events: Sequence[Event] = ()
+        """Of the whole reply."""
 
     def carry(self, frame: Frame, events: Sequence[Event]) -> bytes:
         """One frame repaired, or its own bytes. What ends the reply is held back for `close`."""
         if frame.comment or any(isinstance(event, ReplyFailed) for event in events):
             return b""
         if not self._facts.streamed:
-            self._whole = frame
+            self._whole, self._events = frame, events
             return b""
         if not frame.data.strip() or frame.data.strip() == _DONE:
             return b""
@@ -83,7 +86,7 @@ class GeminiRelay:
         """The held frame with the settled usage; or the whole reply."""
         usage = write_usage(final)
         if not self._facts.streamed:
-            return self._close_whole(usage)
+            return self._close_whole(usage, final)
         fields, frame = self._held, self._held_frame
         self._held = self._held_frame = None
         if fields is None:
@@ -126,16 +129,22 @@ class GeminiRelay:
             found[_USAGE] = _same_or(fields.get(_USAGE), usage)
         return found
 
-    def _close_whole(self, usage: bytes) -> bytes:
+    def _close_whole(self, usage: bytes, final: FinalUsage) -> bytes:
         if self._whole is None:
             return b""
         data = self._whole.data
         try:
-            if data.lstrip()[:1] == b"[":  # a stream's array where one reply was asked for
-                return data if len(elements_of(data)) != 1 else self._one(elements_of(data)[0], usage)
-            return self._one(data, usage)
+            if data.lstrip()[:1] != b"[":
+                return self._one(data, usage)
+            items = elements_of(data)
+            return self._one(items[0], usage) if len(items) == 1 else self._gathered(final)
         except UNREADABLE:
             return data
+
+    def _gathered(self, final: FinalUsage) -> bytes:
+        encoder = GeminiEncoder(self._facts)
+        encoder.encode(self._events)
+        return encoder.close(final)
 
     def _one(self, data: bytes | msgspec.Raw, usage: bytes) -> bytes:
         fields = fields_of(data)
