@@ -179,6 +179,29 @@ def test_an_error_can_be_sent_to_another_process(again: Any, provider: Playback)
     assert (str(other), other.status_code, other.entry, other.model) == (str(error), 404, error.entry, "play-1")
 
 
+@pytest.mark.parametrize("client", [counterfoil.Client, counterfoil.AsyncClient])
+def test_a_client_that_cannot_be_is_refused_when_it_is_made(client: Any, tmp_path: Any) -> None:
+    path = tmp_path / "nofile.yaml"
+    with pytest.raises(counterfoil.ConfigurationError) as caught:
+        client(path)
+    assert caught.value.message == f"{path}: No such file or directory"
+    with pytest.raises(counterfoil.ConfigurationError, match="this is no path"):
+        client("a\0b")
+    with pytest.raises(TypeError) as mistyped:
+        client(bas_url="http://127.0.0.1:1/v1")
+    assert str(mistyped.value) == f"{client.__name__}() has no argument 'bas_url'; did you mean 'base_url'?"
+    with pytest.raises(TypeError, match="no argument 'zz'; known here: config, base_url, "):
+        client(zz=1)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:4000/v1", "localhost:4000/v1", "ftp://example.com/v1"])
+def test_an_address_that_lacks_its_beginning_says_so_first(address: str) -> None:
+    error = ask(WAYS[0], {"base_url": address}).error
+    assert isinstance(error, counterfoil.BadRequestError)
+    assert error.message == "play-1: a base_url begins with http:// or https://"
+    assert error.param == "base_url"
+
+
 def test_a_configuration_that_cannot_be_read_is_said_with_all_that_is_wrong(tmp_path: Any) -> None:
     path = tmp_path / "counterfoil.yaml"
     path.write_text("models:\n  m:\n    - provider: nobody\n      model: x\nlimit: 3\n")

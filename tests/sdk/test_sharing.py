@@ -154,8 +154,10 @@ def test_what_is_kept_in_memory_is_bounded() -> None:
 
 
 def test_a_client_that_made_no_call_has_read_and_opened_nothing(tmp_path: Any) -> None:
-    counterfoil.Client(tmp_path / "missing.yaml", ledger=tmp_path / "ledger.db").close()
-    assert list(tmp_path.iterdir()) == []
+    config = tmp_path / "wrong.yaml"
+    config.write_text("[")
+    counterfoil.Client(config, ledger=tmp_path / "ledger.db").close()
+    assert list(tmp_path.iterdir()) == [config]
 
 
 PROGRAM = """

@@ -174,8 +174,9 @@ def test_what_is_wrong_is_said_with_its_place_and_the_nearest_name(text: str, sa
         ('api_key: "${OPENAI_KEY}"', ":2:45: models.m[0].api_key: the environment variable OPENAI_KEY is not set"),
         ('api_key: ""', ":2:36: models.m[0].api_key: this secret is empty"),
         ("api_key: [a]", ":2:45: models.m[0].api_key: a single value is expected, not a list"),
+        ("base_url: localhost:8000/v1", ":2:36: models.m[0].base_url: a base_url begins with http:// or https://"),
         (
-            "base_url: ftp://x",
+            'base_url: "http://x?y=1"',
             ":2:36: models.m[0].base_url: an http or https URL is expected, without user, query or fragment",
         ),
         ("dialect: openai", ":2:36: models.m[0].dialect: no such dialect; did you mean 'openai_chat'?"),

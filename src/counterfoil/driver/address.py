@@ -106,7 +106,7 @@ def address_of(
     """Where a deployment is. Raises DeploymentError."""
     if written.base_url is not None:
         if not is_base_url(written.base_url):
-            raise DeploymentError("an http or https URL is expected, without user, query or fragment", "base_url")
+            raise DeploymentError(_no_base_url(written.base_url), "base_url")
         if _is_here(written.base_url, settings):
             warnings.append("its base_url is where this gateway listens unless told otherwise")
         tenants = row.base_url is None and _is_unheard(written.base_url)
@@ -149,6 +149,13 @@ def _word(
                 raise DeploymentError(f"the environment variable {name} is no {field}", field)
             return found
     return None
+
+
+def _no_base_url(text: str) -> str:
+    """What is wrong with it, first what is forgotten most. It is not shown: it may hold a secret."""
+    if not text.lower().startswith(("http://", "https://")):
+        return "a base_url begins with http:// or https://"
+    return "an http or https URL is expected, without user, query or fragment"
 
 
 def _is_own(url: str, row: Provider, place: Place) -> bool:

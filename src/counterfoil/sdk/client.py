@@ -1,22 +1,24 @@
 """The two clients. One exchange a call, two drivers: what a call means is in `core.py`, here is how it is waited for.
 
-Rule 1: a client reads nothing and opens nothing before its first call, and lets go of everything when it is closed,
-collected, or the interpreter ends.
+Rule 1: a client reads nothing and opens nothing before its first call (it looks whether a configuration that was named
+is there), and lets go of everything when it is closed, collected, or the interpreter ends.
 Rule 2: `Client` is for threads, any number of them; `AsyncClient` for event loops, one after the other or at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import threading
 import weakref
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Never, Self, overload
 
 from counterfoil.driver.blocking import BlockingRun
 from counterfoil.driver.pull import LoopDrivers, PullRun
+from counterfoil.driver.written import nearest
 from counterfoil.ledger.entry import Entry
 from counterfoil.sdk.core import Core, Prepared
 from counterfoil.sdk.form import CHAT, EMBEDDINGS
@@ -59,6 +61,7 @@ class _Settings:
         headers: Mapping[str, str] | None = None,
         drop: bool = False,
         tags: Iterable[str] = (),
+        **unknown: Never,
     ) -> None:
         """Everything is optional, and a call can say it anew.
 
@@ -69,8 +72,11 @@ class _Settings:
         at one place (2, or what a configured route says); `timeout`: seconds for a whole reply, of a stream for its
         first bytes and each silence; `fallbacks`: models to go on to, in order; `headers`: sent with every request;
         `drop`: leave out (and name in `reply.dropped`) what a provider's dialect cannot say; `tags`: written into every
-        entry. Raises BadRequestError for an option that cannot be.
+        entry. Raises BadRequestError for an option that cannot be, ConfigurationError for a `config` that is not there.
         """
+        for name in unknown:
+            known = list(inspect.signature(type(self)).parameters)[:-1]
+            raise TypeError(f"{type(self).__name__}() has no argument {name!r}{nearest(name, known)}")
         options, _ = read_options(
             {
                 "base_url": base_url,

@@ -1,6 +1,7 @@
 """What a sync and an async client share: settings, names, prices, books, and the way from arguments to an exchange.
 
-Rule 1: nothing is read before the first call: to make a client costs nothing and cannot fail.
+Rule 1: nothing is read before the first call: to make a client costs nothing. It fails only where a configuration is
+named that is not there.
 Rule 2: no event loop and no socket is known here. Only the driving of an exchange differs between the two clients.
 Rule 3: no ledger is open across a fork. SQLite keeps its locks by process and inode: a database that the parent has
 open is not safe in the child, not even opened anew (https://www.sqlite.org/howtocorrupt.html, 2.6).
@@ -21,7 +22,7 @@ import msgspec
 import platformdirs
 
 from counterfoil.config import Config
-from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
+from counterfoil.core.error import CounterfoilError
 from counterfoil.core.estimate import estimate_body
 from counterfoil.core.operation import Operation
 from counterfoil.driver.configuration import Loaded, load
@@ -35,11 +36,11 @@ from counterfoil.ledger.price_sheet import SheetError
 from counterfoil.ledger.price_table import PriceTable
 from counterfoil.ledger.pricing import price_lines
 from counterfoil.sdk.books import ProcessBooks, Watch, WatchedBooks
-from counterfoil.sdk.errors import ConfigurationError, Error, error_of, invalid
+from counterfoil.sdk.errors import ConfigurationError, Error, error_of, invalid, misconfigured
 from counterfoil.sdk.form import Form
 from counterfoil.sdk.meter import open_meters
 from counterfoil.sdk.names import Names, Wanted
-from counterfoil.sdk.options import RETRIES, Options, encode_body, read_options
+from counterfoil.sdk.options import RETRIES, Options, config_path, encode_body, read_options
 from counterfoil.transport.credential import Credentials
 from counterfoil.transport.secret import Secret, SecretStore
 from counterfoil.transport.transport import Unreachable
@@ -92,7 +93,7 @@ class Core:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.options = options
-        self._config = None if config is None else Path(config)
+        self._config = None if config is None else config_path(config)
         self._ledger = None if ledger is None else Path(ledger)
         self._environ = os.environ if environ is None else environ
         self._lock = threading.RLock()
@@ -125,7 +126,7 @@ class Core:
                     except CounterfoilError as error:
                         raise ConfigurationError(error.failure) from error
                     except (DeploymentError, SheetError, OSError, sqlite3.Error) as error:
-                        raise _wrong(str(error)) from error
+                        raise misconfigured(str(error)) from error
         return self._ready.context
 
     @property
@@ -339,7 +340,7 @@ class Core:
         if path is None:
             return None
         if self._busy_fork:
-            raise _wrong(
+            raise misconfigured(
                 "This process was forked while its parent wrote into the ledger, which must not be opened here: fork "
                 "before the first call, or between calls, or start the process anew (spawn)."
             )
@@ -385,10 +386,6 @@ def _knows_only_completion_tokens(route: Route) -> bool:
     An argument of a call is ours to write down; a request that a client wrote is carried as it is.
     """
     return all(one.quirks.max_tokens_field == _COMPLETION_TOKENS for one in route.deployments)
-
-
-def _wrong(message: str) -> ConfigurationError:
-    return ConfigurationError(Failure(FailureKind.INVALID_REQUEST, message, Fault.CLIENT, 400, code="configuration"))
 
 
 def _named(error: CounterfoilError, model: str) -> Exception:

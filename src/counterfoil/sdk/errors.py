@@ -56,6 +56,7 @@ __all__ = [
     "UnsupportedParamsError",
     "error_of",
     "invalid",
+    "misconfigured",
 ]
 
 UNSUPPORTED: Final = frozenset({"unsupported_parameter", "cannot_be_carried"})
@@ -234,6 +235,11 @@ def error_of(failure: Failure, *, model: str | None = None, entry: Entry | None 
 def invalid(message: str, param: str | None = None, *, model: str | None = None) -> BadRequestError:
     """A call that cannot be made as asked."""
     return BadRequestError(Failure(FailureKind.INVALID_REQUEST, message, Fault.CLIENT, 400, param=param), model=model)
+
+
+def misconfigured(message: str) -> ConfigurationError:
+    """A client that cannot be built as asked."""
+    return ConfigurationError(Failure(FailureKind.INVALID_REQUEST, message, Fault.CLIENT, 400, code="configuration"))
 
 
 def _again(kind: type[Error], failure: Failure, model: str | None, provider: str | None, entry: Entry | None) -> Error:

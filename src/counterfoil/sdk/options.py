@@ -7,15 +7,17 @@ Rule 2: None is "not given": a field that is None is left out. `extra_body` is m
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from counterfoil.sdk.errors import invalid
+from counterfoil.sdk.errors import invalid, misconfigured
 from counterfoil.sdk.node import Node, plain
 
-__all__ = ["RETRIES", "Options", "encode_body", "read_options"]
+__all__ = ["RETRIES", "Options", "config_path", "encode_body", "read_options"]
 
 RETRIES: Final = 2
 """How often a failed attempt is made again, where nothing else is said."""
@@ -107,6 +109,16 @@ def read_options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
         ),
         fields,
     )
+
+
+def config_path(given: str | os.PathLike[str]) -> Path:
+    """The configuration that a client names. Raises ConfigurationError where there is no such file."""
+    path = Path(given)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        raise misconfigured(f"{path}: {getattr(error, 'strerror', None) or 'this is no path'}") from error
+    return path
 
 
 def encode_body(model: str, name: str, content: object, streamed: bool, fields: Mapping[str, Any]) -> bytes:
