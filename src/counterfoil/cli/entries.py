@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from counterfoil.cli.failure import ExitCode
 from counterfoil.cli.ledger import add_books, reading
@@ -12,22 +12,23 @@ from counterfoil.cli.when import add_period
 from counterfoil.ledger.entry import OPEN, Exit
 from counterfoil.stores.projection import Selection
 from counterfoil.stores.view import EntryView, view_of
-from counterfoil.usage.usage import Provenance
+from counterfoil.usage.usage import UNIT_BUCKETS, Provenance
 
 __all__ = ["DESCRIPTION", "ENTRY_HEADS", "EXAMPLES", "arrange", "entry_cells", "print_entries", "run"]
 
 DESCRIPTION = """\
 Every attempt the gateway made, a line each, oldest first; those that are still
 running show as open. Costs are exact US dollars. In the table ~ marks an
-estimate, ? what nobody knows, and - what has no price. A correction has a line
-of its own below its attempt's: what has to be added."""
+estimate, ? what nobody knows, and - what has no price. Searches and images that
+are billed stand behind the cost. A correction has a line of its own below its
+attempt's: what has to be added."""
 EXAMPLES = """\
   counterfoil entries --last 20
   counterfoil entries --since 1h --exit client_gone
   counterfoil entries --since today --key ci --json | jq -s 'map(.usage.total_tokens) | add'"""
 
-ENTRY_HEADS = ("opened", "attempt", "model", "exit", "input", "output", "cost $")
-_WIDTHS = (19, 13, 22, 11, 8, 8, 12)
+ENTRY_HEADS = ("opened", "attempt", "model", "exit", "input", "output", "cost $", "")
+_WIDTHS = (19, 13, 22, 11, 8, 8, 12, 0)
 """At least so wide; what is longer takes the room it needs. The rows come one at a time, so none is known before."""
 _RIGHT = frozenset({"input", "output", "cost $"})
 
@@ -89,7 +90,17 @@ def entry_cells(view: EntryView) -> tuple[str, ...]:
         _marked(view, "input_tokens", view.usage.input_tokens),
         _marked(view, "output_tokens", view.usage.output_tokens),
         "-" if view.cost is None else view.cost,
+        ", ".join(_units(view)),
     )
+
+
+def _units(view: EntryView) -> Iterator[str]:
+    """What is billed and is no token, as `2 search units`; of most attempts nothing."""
+    for bucket in UNIT_BUCKETS:
+        count = getattr(view.usage, bucket.value)
+        if count:
+            name = bucket.value.replace("_", " ")
+            yield f"{_marked(view, bucket.value, count)} {name.removesuffix('s') if count == 1 else name}"
 
 
 def _marked(view: EntryView, figure: str, count: int | None) -> str:
