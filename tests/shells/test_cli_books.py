@@ -392,6 +392,10 @@ def test_searches_are_shown_priced_and_added_up(books: LedgerBooks, shell: Shell
     assert "search_units 3 reported 2000 0.006" in " ".join(shell("explain", "01900001")[0].split())
     [report] = shell.lines("usage")
     assert (report["total"]["search_units"], report["total"]["images"]) == (3, 0)
+    heads, searched, chatted = shell("entries")[0].splitlines()
+    assert heads.endswith("cost $")
+    assert searched.endswith("0.006  3 search units")
+    assert chatted.endswith(str(second["cost"]))
     out, _ = shell("usage")
     assert "search units" in out
     assert "images" not in out
@@ -407,6 +411,16 @@ def test_explain_says_that_a_count_ran_no_model_and_names_no_unit_that_nobody_bi
     assert "no model runs: tokens are counted and not used, and nothing is billed" in out
     assert "price: gpt-4o-mini, free: no model runs" in out
     assert not any(unit in out for unit in ("search_units", "images"))
+    assert "output_tokens 0 the kind of call: counting runs no model" in " ".join(out.split())
+    assert "the provider's other numbers" not in out
+
+
+def test_explain_says_why_vectors_have_no_output(books: LedgerBooks, shell: Shell) -> None:
+    vectors = _opening(1, convention=Convention(no_output=True))
+    _book(books, _entry(vectors, reading=_reading({Counter.INPUT: 9})))
+    out = " ".join(shell("explain", "01900001")[0].split())
+    assert "input_tokens 9 the provider, in a whole reply" in out
+    assert "output_tokens 0 the kind of call: its answer is no text" in out
 
 
 def test_explain_says_whose_word_an_estimate_is_and_what_does_not_add_up(books: LedgerBooks, shell: Shell) -> None:

@@ -15,7 +15,7 @@ from counterfoil.ledger.entry import Entry
 from counterfoil.ledger.price_sheet import SheetError
 from counterfoil.stores.explanation import Explanation, Part, ReadCounter, explain
 from counterfoil.stores.price_files import load_prices
-from counterfoil.usage.settle import Discrepancy
+from counterfoil.usage.settle import Convention, Discrepancy
 from counterfoil.usage.usage import UNIT_BUCKETS, Provenance
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "arrange", "run"]
@@ -183,7 +183,7 @@ def _end(said: Explanation) -> None:
             continue
         voucher = entry.provenance.get(figure)
         corrected = [] if now is None else [tokens(now[figure])]
-        rows.append((figure, tokens(value), *corrected, "" if voucher is None else _VOUCHERS[voucher]))
+        rows.append((figure, tokens(value), *corrected, _vouched_by(voucher, figure, said.convention)))
     heads = ("figure", "tokens", *(["corrected"] if now is not None else []), "vouched for by")
     print_table(heads, rows, right=("tokens", "corrected"))
     if said.lower_bound:
@@ -191,6 +191,15 @@ def _end(said: Explanation) -> None:
     cost = "unpriced" if entry.cost is None else f"${entry.cost}"
     after = "" if said.corrected is None or said.corrected.cost is None else f", corrected ${said.corrected.cost}"
     print_line(f"cost: {cost}{after}")
+
+
+def _vouched_by(voucher: Provenance | None, figure: str, convention: Convention) -> str:
+    """Who says a figure. What follows from the kind of call alone was in no number of the provider's."""
+    if voucher is Provenance.DERIVED and convention.no_model:
+        return "the kind of call: counting runs no model"
+    if voucher is Provenance.DERIVED and convention.no_output and figure == "output_tokens":
+        return "the kind of call: its answer is no text"
+    return "" if voucher is None else _VOUCHERS[voucher]
 
 
 def _corrections(said: Explanation) -> None:
