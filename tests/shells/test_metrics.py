@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from counterfoil.exchange.command import Outcome
+from counterfoil.ledger.correction import correction_of
 from counterfoil.ledger.entry import Entry, Exit, Line, Opening
 from counterfoil.ledger.price import PICODOLLARS_PER_DOLLAR
 from counterfoil.server.metrics import CONTENT_TYPE, Counter, Histogram, Metrics
 from counterfoil.testing import ChatReply, Counts, error_answer, running
+from counterfoil.usage.reading import NO_READING
+from counterfoil.usage.settle import Convention, Delivered, Finality, SettledLine, settle
 from counterfoil.usage.usage import Bucket, Provenance, Usage
 from tests.shells.gateway import gateway
 
@@ -189,3 +192,34 @@ def test_red_books_show(tmp_path: Path) -> None:
     samples, _ = parse(Metrics(lambda: 3, lambda: False).text().decode())
     assert total(samples, "counterfoil_books_healthy") == 0
     assert total(samples, "counterfoil_open_exchanges") == 3
+
+
+@pytest.mark.parametrize("better", [90, 25])
+def test_a_correction_moves_the_cost_by_counters_that_only_rise(better: int) -> None:
+    metrics = Metrics(lambda: 0, lambda: True)
+    metrics.know(["inner"])
+    opening = Opening("a", "e", 0.0, "m", "playhouse", "inner", "openai_chat", "openai_chat")
+    price = 8 * PICODOLLARS_PER_DOLLAR // 10**6
+
+    def cost_of(opening: Opening, lines: tuple[SettledLine, ...]) -> tuple[Line, ...]:
+        return tuple(Line("inner", line.kind, line.usage, price * line.usage.buckets[Bucket.OUTPUT]) for line in lines)
+
+    seen = Delivered(input=3, output=50)
+    lines = cost_of(opening, settle(NO_READING, Convention(), ended=False, delivered=seen).lines)
+    entry = Entry(opening, 1.0, Exit.CLIENT_GONE, lines, delivered=seen, finality=Finality.PARTIAL)
+    correction = correction_of(entry, Delivered(input=3, output=better), cost_of, attempt="c", estimator="x", at=2.0)
+    assert correction is not None
+    metrics.exchanged("m", 200, Outcome((entry,)))
+    metrics.corrected(correction)
+    samples, types = parse(metrics.text().decode())
+
+    def dollars(name: str, **labels: str) -> float:
+        known = frozenset({"provider": "playhouse", "model": "inner", **labels}.items())
+        return samples.get((name, known), 0.0)
+
+    assert types["counterfoil_corrected_cost_usd_total"] == "counter"
+    before = dollars("counterfoil_cost_usd_total")
+    more, fewer = (dollars("counterfoil_corrected_cost_usd_total", change=one) for one in ("more", "fewer"))
+    assert before == pytest.approx(50 * 8e-6)
+    assert before + more - fewer == pytest.approx(better * 8e-6)
+    assert (more > 0, fewer > 0) == (better > 50, better < 50)

@@ -144,6 +144,12 @@ class Metrics:
             "Tokens that corrections changed, which counterfoil_tokens_total has as they were estimated.",
             ("provider", "model", "direction", "change"),
         )
+        self.corrected_cost = Counter(
+            "counterfoil_corrected_cost_usd_total",
+            "Cost that corrections changed; what it was before is in counterfoil_cost_usd_total.",
+            ("provider", "model", "change"),
+            unit=_PICO,
+        )
         self.first_byte = Histogram(
             "counterfoil_first_byte_seconds", "From opening an attempt to its reply's first byte.", ("provider",)
         )
@@ -177,14 +183,16 @@ class Metrics:
         for line in correction.lines:
             for bucket, count in line.usage.buckets.items():
                 direction = _DIRECTIONS.get(bucket)
-                if count and direction is not None:
-                    change = "more" if count > 0 else "fewer"
-                    self.corrected_tokens.add(abs(count), provider, model, direction, change)
+                if count and direction is not None and not line.waived:
+                    self.corrected_tokens.add(abs(count), provider, model, direction, _change(count))
+        if correction.cost:
+            self.corrected_cost.add(abs(correction.cost), provider, model, _change(correction.cost))
 
     def text(self) -> bytes:
         """Everything, as Prometheus reads it."""
         counts = (self.requests, self.attempts, self.tokens, self.units, self.cost, self.unpriced)
-        families = (*counts, self.corrections, self.corrected_tokens, self.first_byte, *self._gauges)
+        corrected = (self.corrections, self.corrected_tokens, self.corrected_cost)
+        families = (*counts, *corrected, self.first_byte, *self._gauges)
         return "".join(f"{line}\n" for family in families for line in family.text()).encode()
 
     def know(self, names: Iterable[str]) -> None:
@@ -220,6 +228,10 @@ class Metrics:
             return OTHER
         self._names.add(name)
         return name
+
+
+def _change(difference: int) -> str:
+    return "more" if difference > 0 else "fewer"
 
 
 def _head(name: str, help_: str, kind: str) -> tuple[str, str]:
