@@ -383,6 +383,27 @@ def test_the_chat_client_passes_on_what_is_no_reply(provider: Playback) -> None:
             GatewayClient(url)
 
 
+def test_a_command_that_does_not_exist_is_not_said_to_the_model(
+    tmp_path: Path, provider: Playback, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    with gateway_child(_config(tmp_path, provider), tmp_path) as gateway:
+        words = ["chat", "tides", "--url", gateway.url, "--data-dir", str(tmp_path)]
+        monkeypatch.setattr(sys, "stdin", Terminal("/modle gpt-4o\n/quit\n/usr/bin/env?\n /modle?\n/new\n"))
+        assert main(words) == 0
+        said = capsys.readouterr().err
+        _type(monkeypatch, "/modle")
+        assert main(words) == 0
+    assert "There is no command /modle. /new begins a new conversation, Ctrl-D leaves." in said
+    assert "There is no command /quit." in said
+    assert "A new conversation." in said
+    asked = [record.request.json["messages"][-1]["content"] for record in provider.served]
+    assert asked == ["/usr/bin/env?", " /modle?", "/modle"]
+
+
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of its own")
 def test_ctrl_c_stops_the_reply_and_shows_what_was_booked(tmp_path: Path, provider: Playback) -> None:
     words = tuple(f"w{place} " for place in range(500))

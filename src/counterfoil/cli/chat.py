@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import threading
 import time
@@ -45,6 +46,9 @@ KEY_VARIABLE: Final = "COUNTERFOIL_KEY"
 _BOOKED_SECONDS: Final = 2.0
 _START_SECONDS: Final = 60.0
 _NEW: Final = "/new"
+_COMMAND: Final = re.compile(r"(/[A-Za-z][A-Za-z-]*)(?:\s.*)?")
+"""A line typed at a terminal that is meant for the chat itself. A path has another slash, and what comes by a pipe is
+said as it is."""
 
 
 def arrange(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +153,11 @@ class _Chat:
             if line.strip() == _NEW:
                 self._messages.clear()
                 print_note("A new conversation.")
+            elif self._terminal and (command := _COMMAND.fullmatch(line)):
+                print_note(
+                    f"There is no command {command[1]}. {_NEW} begins a new conversation, Ctrl-D leaves. "
+                    "A line that begins with a space is said to the model."
+                )
             elif line.strip():
                 code = self._say(line)
         return ExitCode.DONE if self._terminal else code
