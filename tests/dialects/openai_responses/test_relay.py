@@ -119,6 +119,15 @@ def test_an_event_without_its_name_gets_it() -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\n\n"])
+def test_an_event_whose_type_would_break_its_line_adds_no_line(end: str) -> None:
+    frames = reply(*message(0, "Hi"))
+    strange = {"type": f"response.x{end}data: [1]{end}", "sequence_number": 1}
+    told = relayed(sse(frames[0], strange, *frames[1:], named=False))
+    assert b"\ndata: [1]" not in told.replace(b"\r", b"\n")
+    assert b"[1]" in told
+
+
 def test_an_output_left_empty_is_filled_with_the_items_that_ended() -> None:
     told = frames_of_stream(relayed(sse(*reply(*EVERYTHING, output=[]))))
     assert told[-1]["response"]["output"] == reply(*EVERYTHING)[-1]["response"]["output"]

@@ -154,7 +154,7 @@ class ResponsesRelay:
 
     def _carry(self, frame: Frame) -> bytes:
         head = _HEAD.decode(frame.data)
-        kind = head.type if isinstance(head.type, str) and head.type else frame.event
+        kind = _kind(head, frame)
         if kind == "error" or (not kind and given(head.error)):
             return b""
         if kind in _TERMINAL:
@@ -206,7 +206,7 @@ class ResponsesRelay:
         self, frame: Frame, fields: Mapping[str, msgspec.Raw], repaired: Mapping[str, object] | None, head: _Head
     ) -> bytes:
         """A frame with the number that is due. `repaired`: its fields now; None or `fields` itself: as they were."""
-        kind = head.type if isinstance(head.type, str) and head.type else frame.event
+        kind = _kind(head, frame)
         if self._in_order(head):
             self._number = head.sequence_number
             if repaired is None or repaired is fields:
@@ -218,6 +218,11 @@ class ResponsesRelay:
     def _ours(self, kind: str, fields: Mapping[str, object]) -> bytes:
         self._number = 0 if self._number is None else self._number + 1
         return frame_bytes(kind, {"type": kind, "sequence_number": self._number, **fields})
+
+
+def _kind(head: _Head, frame: Frame) -> str:
+    """The event's type. What would break the line of its name is none."""
+    return head.type if isinstance(head.type, str) and head.type.isprintable() and head.type else frame.event
 
 
 def _inside(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
