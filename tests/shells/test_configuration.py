@@ -198,6 +198,20 @@ def test_what_is_wrong_with_a_deployment_is_said_at_its_key(rest: str, said: str
     assert wrong(deployment(rest)) == [said]
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("models:\n\tm: 1\n", "2:1"),
+        ("\tmodels: {}\n", "1:1"),
+        ("models:\n  m:\n    -\tprovider: x\n", "3:6"),
+        ("models:\n  m:\n    - provider: a\n\t  model: b\n", "4:1"),
+        ("models:\n  a: |\n\tb\n", "3:1"),
+    ],
+)
+def test_a_tab_is_called_a_tab(text: str, place: str) -> None:
+    assert wrong(text) == [f":{place}: this is not YAML: there is a tab here, where it allows spaces only"]
+
+
 def test_a_provider_without_a_secret_or_an_address_stops_the_start() -> None:
     assert wrong("models:\n  m:\n    - {provider: openai, model: x}\n") == [
         ":3:7: models.m[0]: OpenAI needs a secret: write api_key, or set OPENAI_API_KEY"

@@ -91,6 +91,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; known here: {', '.join(names)}" if 0 < len(names) <= 24 else ""
 
 
+def _is_tab(text: str, mark: Mark) -> bool:
+    """Whether a tab stands at `mark`: the parser says of most only that no token begins so."""
+    lines = text.splitlines()
+    return mark.line <= len(lines) and lines[mark.line - 1][mark.column - 1 : mark.column] == "\t"
+
+
 def close_names(name: str, known: Iterable[str]) -> list[str]:
     """The known names that may be meant, likeliest first: `azure` is the beginning of `azure-openai` before it is a
     misspelt `azure-ai`."""
@@ -150,6 +156,8 @@ class Writing:
             # Only the problem's own words: the rest quotes the file, which may hold a secret, and so may a long word.
             said = _QUOTED.sub("it", error.problem or "not YAML")
             mark = _mark(error.problem_mark) if error.problem_mark else None
+            if mark is not None and ("tab character" in said or _is_tab(text, mark)):
+                said = "there is a tab here, where it allows spaces only"
             raise Unreadable(Problem(self.file, f"this is not YAML: {said}", "", mark)) from None
         except yaml.YAMLError:
             raise Unreadable(Problem(self.file, "this is not YAML: it has a character YAML does not allow")) from None
