@@ -170,6 +170,38 @@ def test_check_says_what_would_be_served_and_serves_nothing(
     assert not (tmp_path / "ledger.db").exists()
 
 
+def test_check_notes_what_would_stop_a_start_at_this_moment(
+    tmp_path: Path, provider: Playback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = _config(tmp_path, provider)
+    file = tmp_path / "file"
+    file.write_text("")
+    words = ["serve", "--check", "--config", str(config)]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main([*words, "--port", str(port), "--data-dir", str(file / "deep" / "er")]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert f"Port {port} on 127.0.0.1 is taken" in notes[0]
+    assert notes[1:] == [f"note: The books cannot be kept in {file / 'deep' / 'er'}: {file} is no directory."]
+    assert main([*words, "--port", "0", "--data-dir", str(tmp_path / "new")]) == 0
+    assert "note: " not in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_check_notes_a_data_directory_that_cannot_be_written(
+    tmp_path: Path, provider: Playback, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(tmp_path, provider)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    # To root nothing is closed, so the system's answer is given here as it would be to anybody else.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed or not mode & os.W_OK)
+    assert main(["serve", "--check", "--config", str(config), "--port", "0", "--data-dir", str(closed / "x")]) == 0
+    assert f"note: The books cannot be kept in {closed / 'x'}: {closed} cannot be written." in capsys.readouterr().err
+
+
 def test_the_first_thing_to_try_is_a_name_that_leads_to_the_provider_that_was_found() -> None:
     table = load_table()
     rows = [(name, row) for name, row in table.items() if row.try_first is not None and row.secret_env]

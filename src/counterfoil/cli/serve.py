@@ -6,10 +6,12 @@ import argparse
 import gc
 import json
 import logging
+import os
 import shlex
 import sqlite3
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +23,7 @@ from counterfoil.cli.setup import gather, gather_or_refuse, ledger_of, needs_ser
 from counterfoil.stores.view import instant
 
 if TYPE_CHECKING:
+    from counterfoil.config import ListenConfig
     from counterfoil.server.run import Service
     from counterfoil.server.setup import Setup
 
@@ -77,8 +80,27 @@ def _check(setup: Setup, ledger: Path) -> int:
         raise CommandError(f"{error}", code=ExitCode.CONFIGURATION) from error
     listen = setup.config.listen
     print_line(f"Would listen on {listen.host}:{listen.port}; books in {ledger}")
+    for hindrance in _hindrances(listen, ledger):
+        print_note(f"note: {hindrance}")
     print_models(setup, served_models(setup))
     return ExitCode.DONE
+
+
+def _hindrances(listen: ListenConfig, ledger: Path) -> Iterator[str]:
+    """What would stop a start at this moment. Not what is wrong: whoever checks may be the one who listens there."""
+    from counterfoil.server.ports import ListenFailed, bind
+
+    try:
+        for taken in bind(listen.host, listen.port):
+            taken.close()
+    except ListenFailed as error:
+        yield f"{error}"
+    there = next(place for place in (ledger, *ledger.parents) if place.exists())
+    wanted = os.W_OK if there == ledger else os.W_OK | os.X_OK
+    if there != ledger and not there.is_dir():
+        yield f"The books cannot be kept in {ledger.parent}: {there} is no directory."
+    elif not os.access(there, wanted) or (there == ledger and not os.access(ledger.parent, os.W_OK | os.X_OK)):
+        yield f"The books cannot be kept in {ledger.parent}: {there} cannot be written."
 
 
 def _serve(arguments: argparse.Namespace, setup: Setup) -> int:
