@@ -6,6 +6,7 @@ unpriced, which is never 0. Nothing here can raise into a request.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from counterfoil.ledger.entry import Line, Opening
@@ -23,13 +24,16 @@ def price_lines(opening: Opening, lines: tuple[SettledLine, ...], table: PriceTa
 
 def _priced(opening: Opening, line: SettledLine, table: PriceTable) -> Line:
     model = line.model or opening.model
-    cost = cost_of(line.usage.priced, price_of(opening, model, table), waived=line.waived)
+    cost = cost_of(line.usage.priced, price_of(opening, model, table, line.context), waived=line.waived)
     rates = {charge.bucket: charge.rate for charge in cost.lines if charge.rate is not None}
     return Line(model, line.kind, line.usage, cost.amount, cost.priced_by, line.waived, rates)
 
 
-def price_of(opening: Opening, model: str, table: PriceTable) -> Price | None:
-    """The price that holds for `model` in this attempt: the owner's, none because it is free, or the list's."""
+def price_of(opening: Opening, model: str, table: PriceTable, context: Mapping[str, str] | None = None) -> Price | None:
+    """The price that holds for `model` in this attempt: the owner's, none because it is free, or the list's.
+
+    `context`: what the provider says of the rate it served this at; a list may have a price of its own for it.
+    """
     if opening.own_prices is not None and model == opening.model:
         day = datetime.fromtimestamp(opening.opened, UTC).date().isoformat()
         try:
@@ -41,4 +45,4 @@ def price_of(opening: Opening, model: str, table: PriceTable) -> Price | None:
         return free_price(opening.provider, model, source=source)
     if opening.price_id is None:
         return None
-    return table.find(opening.price_id, model, opening.opened)
+    return table.find(opening.price_id, model, opening.opened, context)

@@ -8,6 +8,7 @@ Rule 4: nothing is normalised here. A counter means what the provider's conventi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
@@ -27,6 +28,7 @@ __all__ = [
     "Reading",
     "Report",
     "ReportLine",
+    "rate_context",
 ]
 
 LARGEST_COUNT: Final = 10**9
@@ -43,6 +45,9 @@ NAME_KEPT: Final = 256
 """Characters of a line's kind and model that are kept."""
 OTHER_LINES: Final = "other"
 """The kind of the line that the rest are added up in."""
+
+_WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}", re.ASCII)
+"""What a word of a price list looks like. Nothing else that a provider says gets into an entry."""
 
 WHOLE_REPLY: Final = -1
 """The scope of a report that speaks of the reply, not of one choice."""
@@ -96,6 +101,8 @@ class Report(msgspec.Struct, frozen=True):
     """Counters that are placeholders, not measures (Anthropic's `output_tokens` in `message_start`)."""
     estimated: bool = False
     """Whoever sent it says that some number in it is an estimate (a gateway, of a provider that reported nothing)."""
+    context: Mapping[str, str] = {}
+    """What the provider says of the rate it served this at, in the words of price lists (`service_tier`: `flex`)."""
     raw: bytes = b""
     """The JSON as it came, so that an entry can be explained and priced again."""
 
@@ -123,6 +130,8 @@ class Reading(msgspec.Struct, frozen=True):
     raw: tuple[bytes, ...] = ()
     implausible: frozenset[Counter] = frozenset()
     """Counters for which something came that is no count. It counts as null did."""
+    context: Mapping[str, str] = {}
+    """The last word on each part of `Report.context`."""
 
     def join(self, report: Report) -> Reading:
         """This reading after one more report."""
@@ -155,6 +164,7 @@ class Reading(msgspec.Struct, frozen=True):
             fell=frozenset(fell),
             raw=_bounded(self.raw + later.raw),
             implausible=self.implausible | later.implausible,
+            context={**self.context, **later.context} if later.context else self.context,
         )
 
     def value(self, counter: Counter, scope: int = WHOLE_REPLY) -> int | None:
@@ -164,6 +174,11 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 NO_READING: Final = Reading()
+
+
+def rate_context(**said: object) -> Mapping[str, str]:
+    """A `Report.context` of what a provider said under each name; what is no text, or empty, it did not say."""
+    return {name: word for name, word in said.items() if isinstance(word, str) and word}
 
 
 def _single(report: Report) -> Reading:
@@ -190,6 +205,7 @@ def _single(report: Report) -> Reading:
         reports=1,
         raw=(report.raw,) if report.raw else (),
         implausible=frozenset(deaf),
+        context={key: word for key, word in report.context.items() if _WORD.fullmatch(word)} if report.context else {},
     )
 
 

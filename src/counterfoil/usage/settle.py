@@ -116,6 +116,8 @@ class SettledLine(msgspec.Struct, frozen=True):
     model: str | None = None
     """None: the deployment's own model."""
     waived: bool = False
+    context: Mapping[str, str] = {}
+    """What the provider says of the rate it served this at: `Report.context`."""
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -181,6 +183,8 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
         lower_bound = delivered.hidden and filled.provenance.get(Bucket.OUTPUT) is Provenance.ESTIMATED
         lines = (*lines[:-1], msgspec.structs.replace(lines[-1], usage=filled))
     lines = _billed(lines, [line.counts for line in reading.lines] or [counts], added)
+    if reading.context:
+        lines = tuple(msgspec.structs.replace(line, context=reading.context) for line in lines)
     return Settlement(lines, _finality(reading, ended), tuple(found), reading.value(Counter.TOTAL), lower_bound)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.dialect import FinalUsage
 from counterfoil.dialects.whole import whole_number
-from counterfoil.usage.reading import Counter, Report, ReportLine
+from counterfoil.usage.reading import Counter, Report, ReportLine, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import INPUT_BUCKETS, Bucket, Usage
 
@@ -68,8 +68,13 @@ def read_report(raw: bytes | msgspec.Raw, where: Where, *, declined: bool = Fals
     if where == "message_start":
         # What is generated when the head is sent is a placeholder (WIRE 1: 0 to 88 in the recordings), and so is what
         # its iterations say: a later report without iterations would leave them standing for the whole reply.
-        return Report(counts, provisional=frozenset({Counter.OUTPUT}), estimated=guessed, raw=word)
-    return Report(counts, lines=_lines(said, counts, declined), estimated=guessed, raw=word)
+        return Report(counts, provisional=frozenset({Counter.OUTPUT}), estimated=guessed, context=_rate(said), raw=word)
+    return Report(counts, lines=_lines(said, counts, declined), estimated=guessed, context=_rate(said), raw=word)
+
+
+def _rate(said: Mapping[str, Any]) -> Mapping[str, str]:
+    """https://platform.claude.com/docs/en/api/service-tiers, https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
+    return rate_context(service_tier=said.get("service_tier"), speed=said.get("speed"))
 
 
 def _counts(said: Mapping[str, Any]) -> dict[Counter, int | None]:

@@ -38,6 +38,7 @@ from counterfoil.dialects.bedrock_converse.schema import (
     Delta,
     MetadataEvent,
     ReasoningContent,
+    ServiceTier,
     Start,
     StopEvent,
     ToolUse,
@@ -155,7 +156,7 @@ class ConverseDecoder:
             events += self._block(block)
         if body.stop_reason is not None:
             events += self._finish(body.stop_reason, _stop_sequence(body.additional_model_response_fields))
-        events += self._usage(body.usage)
+        events += self._usage(body.usage, body.service_tier)
         self._done = True
         return events
 
@@ -304,7 +305,8 @@ class ConverseDecoder:
         ]
 
     def _metadata(self, data: bytes | msgspec.Raw) -> list[Event]:
-        events = self._usage(read(data, MetadataEvent).usage)
+        said = read(data, MetadataEvent)
+        events = self._usage(said.usage, said.service_tier)
         self._done = self._finished
         return events
 
@@ -319,8 +321,8 @@ class ConverseDecoder:
             reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
         return [ChoiceFinished(reason, said=word, stop_sequence=sequence)]
 
-    def _usage(self, raw: msgspec.Raw) -> list[Event]:
-        report = read_report(raw) if given(raw) else None
+    def _usage(self, raw: msgspec.Raw, tier: ServiceTier | None) -> list[Event]:
+        report = read_report(raw, tier=tier.type if tier is not None else None) if given(raw) else None
         if report is None:
             return []
         self._reported = True

@@ -24,6 +24,7 @@ __all__ = [
     "Delta",
     "MetadataEvent",
     "ReasoningContent",
+    "ServiceTier",
     "Start",
     "StopEvent",
     "ToolUse",
@@ -107,8 +108,14 @@ class StopEvent(msgspec.Struct, frozen=True, rename="camel"):
     additional_model_response_fields: msgspec.Raw = NO_RAW
 
 
-class MetadataEvent(msgspec.Struct, frozen=True):
+class ServiceTier(msgspec.Struct, frozen=True):
+    type: Any = None
+
+
+class MetadataEvent(msgspec.Struct, frozen=True, rename="camel"):
     usage: msgspec.Raw = NO_RAW
+    service_tier: ServiceTier | None = None
+    """The one that served it."""
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -125,6 +132,7 @@ class Body(msgspec.Struct, frozen=True, rename="camel"):
     output: _Output | None = None
     stop_reason: str | None = None
     usage: msgspec.Raw = NO_RAW
+    service_tier: ServiceTier | None = None
     additional_model_response_fields: msgspec.Raw = NO_RAW
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.bedrock_converse.schema import UNREADABLE
-from counterfoil.usage.reading import Counter, Report
+from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 
 __all__ = ["CONVENTION", "count_of", "read_counts", "read_report"]
@@ -38,14 +38,16 @@ _LIFETIMES: Final[Mapping[str, Counter]] = {"5m": Counter.CACHE_WRITE_5M, "1h": 
 """`cacheDetails[].ttl`: what was written to the cache, by lifetime."""
 
 
-def read_report(raw: bytes | msgspec.Raw) -> Report | None:
-    """One usage object as a report; None when it is no object."""
+def read_report(raw: bytes | msgspec.Raw, *, tier: object = None) -> Report | None:
+    """One usage object as a report; None when it is no object. `tier`: the service tier beside it."""
     word = bytes(raw)
     try:
         said = msgspec.json.decode(word)
     except UNREADABLE:
         return None
-    return Report(read_counts(said), raw=word) if isinstance(said, dict) else None
+    if not isinstance(said, dict):
+        return None
+    return Report(read_counts(said), context=rate_context(service_tier=tier), raw=word)
 
 
 def read_counts(said: Mapping[str, Any]) -> dict[Counter, int | None]:

@@ -18,7 +18,7 @@ import msgspec
 from counterfoil.dialects.dialect import FinalUsage
 from counterfoil.dialects.gemini.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.whole import whole_number
-from counterfoil.usage.reading import Counter, Report
+from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
 
@@ -62,7 +62,21 @@ def read_report(raw: bytes | msgspec.Raw, *, last: bool = True) -> Report | None
     counts = counts_of(said)
     if not last and counts.get(Counter.OUTPUT) is None:
         counts.pop(Counter.TOTAL, None)
-    return Report(counts, estimated=said.get(ESTIMATED) is True, raw=word) if counts else None
+    if not counts:
+        return None
+    tier = _TRAFFIC.get(str(said.get("trafficType")))
+    return Report(counts, estimated=said.get(ESTIMATED) is True, context=rate_context(service_tier=tier), raw=word)
+
+
+_TRAFFIC: Final[Mapping[str, str]] = {
+    "ON_DEMAND": "standard",
+    "ON_DEMAND_PRIORITY": "priority",
+    "ON_DEMAND_FLEX": "flex",
+    "ON_DEMAND_OFFPEAK": "offpeak",
+    "PROVISIONED_THROUGHPUT": "provisioned",
+}
+"""Vertex's `trafficType`, in the words of service tiers:
+https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse#TrafficType"""
 
 
 def counts_of(said: Mapping[str, Any]) -> dict[Counter, int | None]:

@@ -232,7 +232,7 @@ class ChatDecoder:
     def _report(self, raw: msgspec.Raw, chunk: Chunk, events: list[Event]) -> None:
         if not given(raw):
             return
-        report = read_report(bytes(raw), self._scope(chunk))
+        report = read_report(bytes(raw), self._scope(chunk), tier=chunk.service_tier)
         if report is None:
             return
         self._reported = True

@@ -146,6 +146,8 @@ class Chunk(msgspec.Struct, frozen=True):
     choices: list[ReplyChoice] | None = None
     """Empty in Azure's first chunk and in a usage chunk; the key is absent in a legacy Writer chunk (WIRE.md 2)."""
     usage: msgspec.Raw = NOT_SENT
+    service_tier: Any = None
+    """The one that served it, which need not be the one asked for. Recorded: openai.chat/openai, "default"."""
     x_groq: msgspec.Raw = NOT_SENT
     error: msgspec.Raw = NOT_SENT
     """openai.chat/openrouter/pydantic-ai-test-openrouter-stream-error-0-9c47fe has it beside choices and usage."""

@@ -13,7 +13,7 @@ import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
 from counterfoil.dialects.openai_chat.schema import UNREADABLE
-from counterfoil.usage.reading import Counter, Report
+from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
 
@@ -52,8 +52,11 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def read_report(raw: bytes, scope: int | None = None) -> Report | None:
-    """The report of one usage object, or None when it is null, no object, or holds no counter. Never raises."""
+def read_report(raw: bytes, scope: int | None = None, *, tier: object = None) -> Report | None:
+    """The report of one usage object, or None when it is null, no object, or holds no counter. Never raises.
+
+    `tier`: the service tier that the frame around it says.
+    """
     try:
         said = _OBJECT.decode(raw)
     except UNREADABLE:
@@ -67,7 +70,11 @@ def read_report(raw: bytes, scope: int | None = None) -> Report | None:
             inside = inside.get(key) if isinstance(inside, dict) else None
         if isinstance(inside, dict) and place[-1] in inside:
             counts[counter] = _count(inside[place[-1]])
-    return Report(counts, scope=scope, estimated=said.get(ESTIMATED) is True, raw=raw) if counts else None
+    if not counts:
+        return None
+    return Report(
+        counts, scope=scope, estimated=said.get(ESTIMATED) is True, context=rate_context(service_tier=tier), raw=raw
+    )
 
 
 def read_timings(raw: bytes, scope: int | None = None) -> Report | None:

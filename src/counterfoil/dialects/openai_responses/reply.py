@@ -152,7 +152,7 @@ class ResponsesDecoder:
             return
         response = read(said.response, ResponseObject)
         self._start(response, events)
-        self._usage(response.usage, events, provisional=True)
+        self._usage(response, events, provisional=True)
 
     def _start(self, response: ResponseObject, events: list[Event]) -> None:
         if self._started:
@@ -192,7 +192,7 @@ class ResponsesDecoder:
                 word = word_of(response.incomplete_details.reason) if response.incomplete_details else ""
                 reason = _INCOMPLETE.get(word, FinishReason.UNKNOWN)
             self._finish(reason, word or status, events)
-        self._usage(response.usage, events)
+        self._usage(response, events)
         if failed:
             self._fail(self._why(response, status), events)
 
@@ -216,8 +216,10 @@ class ResponsesDecoder:
             item.close(events)
         events.append(ChoiceFinished(reason, said=said))
 
-    def _usage(self, raw: msgspec.Raw, events: list[Event], *, provisional: bool = False) -> None:
-        report = read_report(raw, provisional=provisional) if given(raw) else None
+    def _usage(self, response: ResponseObject, events: list[Event], *, provisional: bool = False) -> None:
+        if not given(response.usage):
+            return
+        report = read_report(response.usage, provisional=provisional, tier=response.service_tier)
         if report is not None:
             self._reported = self._reported or not provisional
             events.append(UsageReported(report))

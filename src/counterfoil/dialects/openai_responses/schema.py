@@ -101,6 +101,8 @@ class ResponseObject(msgspec.Struct, frozen=True):
     incomplete_details: _Details | None = None
     error: msgspec.Raw = NO_RAW
     usage: msgspec.Raw = NO_RAW
+    service_tier: Any = None
+    """The one that served it, once it is over; before that the one asked for."""
 
 
 _READERS: Final[Mapping[type[Any], msgspec.json.Decoder[Any]]] = {

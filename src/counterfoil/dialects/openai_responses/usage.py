@@ -15,7 +15,7 @@ import msgspec
 from counterfoil.dialects.dialect import FinalUsage
 from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.whole import whole_number
-from counterfoil.usage.reading import Counter, Report
+from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
 
@@ -47,10 +47,11 @@ PLACES: Final[Mapping[tuple[str, ...], Counter]] = {
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-def read_report(raw: bytes | msgspec.Raw, *, provisional: bool = False) -> Report | None:
+def read_report(raw: bytes | msgspec.Raw, *, provisional: bool = False, tier: object = None) -> Report | None:
     """The report of one usage object, or None when it is no object or holds no counter. Never raises.
 
-    `provisional`: it came before the reply's end, so its output is a placeholder.
+    `provisional`: it came before the reply's end, so its output is a placeholder. `tier`: the service tier that the
+    response around it says.
     """
     word = bytes(raw)
     try:
@@ -69,7 +70,13 @@ def read_report(raw: bytes | msgspec.Raw, *, provisional: bool = False) -> Repor
     if not counts:
         return None
     placeholders = frozenset({Counter.OUTPUT}) if provisional else frozenset()
-    return Report(counts, provisional=placeholders, estimated=said.get(ESTIMATED) is True, raw=word)
+    return Report(
+        counts,
+        provisional=placeholders,
+        estimated=said.get(ESTIMATED) is True,
+        context=rate_context(service_tier=tier),
+        raw=word,
+    )
 
 
 def write_usage(final: FinalUsage) -> bytes:
