@@ -11,12 +11,11 @@ from typing import Final
 from counterfoil.testing import ChatReply, Counts
 from tests.tree import REPOSITORY
 
-__all__ = ["ASKING", "COUNTS", "NO", "NOT_YET", "PLANS", "YES", "column"]
+__all__ = ["ASKING", "COUNTS", "NO", "PLANS", "YES", "column"]
 
 YES: Final = "yes"
 NO: Final = "no"
 ASKING: Final = "with `stream_usage=True`"
-NOT_YET: Final = "not yet"
 
 COUNTS: Final = Counts(input=40, output=17, cache_read=8, cache_write=4, reasoning=3)
 
