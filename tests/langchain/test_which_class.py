@@ -54,7 +54,13 @@ def made(request: pytest.FixtureRequest, stage: Stage) -> Iterator[tuple[str, Ma
         root = stage.base_url.removesuffix("/v1")
 
         def anthropic(*, model_kwargs: dict[str, Any], **more: Any) -> Any:
-            asked = {"model": "m", "base_url": root, "api_key": key, "timeout": SECONDS, "max_tokens": 99}
+            asked: dict[str, Any] = {
+                "model": "m",
+                "base_url": root,
+                "api_key": key,
+                "timeout": SECONDS,
+                "max_tokens": 99,
+            }
             ticket = {"metadata": {"user_id": model_kwargs["user"]}}
             return ChatAnthropic(**asked, model_kwargs={"extra_body": ticket}, **more)
 
