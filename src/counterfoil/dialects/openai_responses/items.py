@@ -201,12 +201,15 @@ def _parts(raw: msgspec.Raw) -> list[ItemPart]:
     if not given(raw):
         return []
     try:
-        return [read(part, ItemPart) for part in read(raw, tuple[msgspec.Raw, ...])]
+        parts = read(raw, tuple[msgspec.Raw, ...])
+        if len(parts) <= _PARTS_LIMIT:  # each is looked for among those that were said
+            return [read(part, ItemPart) for part in parts]
     except UNREADABLE:
         said = msgspec.json.decode(raw)
         if isinstance(said, str):
             return [ItemPart("output_text", said)]
         raise
+    raise ValueError("too many parts")
 
 
 def _as_chat(entry: dict[str, msgspec.Raw]) -> dict[str, object]:

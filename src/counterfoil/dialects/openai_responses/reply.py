@@ -237,6 +237,8 @@ class ResponsesDecoder:
 
         Ids decide; some servers make up new ones for every event, so place and type decide next, then the order.
         """
+        if len(output) > ITEMS_LIMIT:  # each of them would be looked for among all others
+            raise ValueError("too many items")
         left = list(self._items)
         items = [read(raw, Item) for raw in output]
         found: dict[int, ItemState] = {}
