@@ -299,6 +299,10 @@ HIDDEN: Final[Mapping[str, tuple[str, Callable[[], bytes]]]] = {
         "converse",
         lambda: _converse({"reasoningContent": {"text": "[REDACTED]"}}),
     ),
+    "a call whose arguments come one by one": (
+        "vertex",
+        lambda: _gemini({"functionCall": {"name": "tide", "willContinue": True}}),
+    ),
     "Gemini's proof of what it thought": ("vertex", lambda: _gemini(_THOUGHT, _SIGNED)),
 }
 

@@ -136,6 +136,27 @@ def test_arguments_that_come_one_by_one_are_put_together() -> None:
     assert len(found.of(ToolArgumentsDelta)) == 1
 
 
+def test_a_text_in_many_pieces_goes_on_after_what_the_arguments_began_with() -> None:
+    pieces = [{"jsonPath": "$.tale", "stringValue": f"{place} ", "willContinue": True} for place in range(500)]
+    begun = {"name": "tell", "args": {"tale": "It begins. "}, "willContinue": True}
+    calls = [begun, *({"partialArgs": [piece], "willContinue": True} for piece in pieces), {}]
+    found = decode(sse(*(chunk(candidate({"functionCall": call})) for call in calls)))
+    ((_, name, arguments),) = found.tools
+    assert name == "tell"
+    assert arguments == {"tale": "It begins. " + "".join(f"{place} " for place in range(500))}
+
+
+def test_lists_within_lists_are_bounded_by_what_they_would_be_as_text() -> None:
+    """26 kB of paths made half a gigabyte of places that nobody filled."""
+    path = "$.k" + "[9999]" * 50
+    pieces = [{"jsonPath": path.replace("k", f"k{place}"), "numberValue": 1} for place in range(60)]
+    call = {"name": "f", "willContinue": True, "partialArgs": pieces}
+    found = decode(sse(chunk(candidate({"functionCall": call}))))
+    assert [event.failure.kind for event in found.of(ReplyFailed) if isinstance(event, ReplyFailed)] == [
+        FailureKind.BAD_REPLY
+    ]
+
+
 def test_a_call_left_open_is_whole_when_its_candidate_finishes() -> None:
     begun = {
         "functionCall": {"name": "tide", "willContinue": True, "partialArgs": [{"jsonPath": "$.a", "stringValue": "b"}]}

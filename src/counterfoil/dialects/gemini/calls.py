@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.core.event import Event, ToolArgumentsDelta, ToolCallStarted
+from counterfoil.core.event import Event, OutputHidden, ToolArgumentsDelta, ToolCallStarted
 from counterfoil.dialects.gemini.schema import FunctionCallShape, PartialArgument, compact, given
 
 __all__ = ["ARGUMENTS_LIMIT", "CALLS_LIMIT", "Calls", "LimitExceeded"]
@@ -31,6 +31,18 @@ _STEP: Final = re.compile(
 
 class LimitExceeded(ValueError):
     """A frame that decodes, and goes on past what a reply may hold."""
+
+
+class _Said:
+    """A text that comes in pieces, put together once."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, before: list[str], piece: str) -> None:
+        self.pieces = [*before, piece]
+
+    def whole(self) -> str:
+        return "".join(self.pieces)
 
 
 class Calls:
@@ -57,6 +69,7 @@ class Calls:
                 said = compact(call.args).decode() if given(call.args) else "{}"
                 events.append(ToolArgumentsDelta(self._count - 1, said, self._choice))
                 return
+            events.append(OutputHidden(self._choice))  # said when it is over: its pieces need not come in order
             self._open = msgspec.json.decode(call.args, type=dict[str, object]) if given(call.args) else {}
             self._size = 0
         if self._open is not None:
@@ -68,7 +81,7 @@ class Calls:
     def close(self, events: list[Event]) -> None:
         """The arguments of a call whose pieces are over."""
         if self._open is not None:
-            said = msgspec.json.encode(self._open).decode()
+            said = msgspec.json.encode(self._open, enc_hook=_Said.whole).decode()
             self._open = None
             events.append(ToolArgumentsDelta(self._count - 1, said, self._choice))
 
@@ -79,29 +92,54 @@ class Calls:
         events.append(ToolCallStarted(self._count, identity, call.name or "", self._choice))
         self._count += 1
 
+    def _grow(self, by: int) -> None:
+        self._size += by
+        if self._size > ARGUMENTS_LIMIT:
+            raise LimitExceeded("the arguments of a function call are too large")
+
     def _put(self, arguments: dict[str, object], piece: PartialArgument) -> None:
         """Put one piece where its path says. Text of an argument that goes on is appended."""
         steps = _steps(piece.json_path)
         if not steps:
             return
-        self._size += len(piece.json_path) + len(piece.string_value or "")
-        if self._size > ARGUMENTS_LIMIT:
-            raise LimitExceeded("the arguments of a function call are too large")
+        self._grow(len(piece.json_path) + len(piece.string_value or ""))
         inside: object = arguments
         for step, following in pairwise(steps):
-            inside = _inner(inside, step, [] if isinstance(following, int) else {})
+            inside = self._inner(inside, step, [] if isinstance(following, int) else {})
             if inside is None:
                 return
         before = _at(inside, steps[-1])
         if piece.string_value is not None:
-            _set(inside, steps[-1], before + piece.string_value if isinstance(before, str) else piece.string_value)
+            if isinstance(before, _Said):
+                before.pieces.append(piece.string_value)
+            else:
+                self._set(inside, steps[-1], _Said([before] if isinstance(before, str) else [], piece.string_value))
         elif piece.number_value is not None:
             number = piece.number_value
-            _set(inside, steps[-1], int(number) if number.is_integer() else number)
+            self._set(inside, steps[-1], int(number) if number.is_integer() else number)
         elif piece.bool_value is not None:
-            _set(inside, steps[-1], piece.bool_value)
+            self._set(inside, steps[-1], piece.bool_value)
         elif piece.null_value:
-            _set(inside, steps[-1], None)
+            self._set(inside, steps[-1], None)
+
+    def _inner(self, inside: object, step: str | int, empty: object) -> object:
+        """The container at `step`, made when there is none; None where it cannot be."""
+        found = _at(inside, step)
+        if found is None:
+            self._set(inside, step, empty)
+            found = _at(inside, step)
+        return found if isinstance(found, dict | list) else None
+
+    def _set(self, inside: object, step: str | int, value: object) -> None:
+        if isinstance(inside, dict) and isinstance(step, str):
+            inside[step] = value
+        elif isinstance(inside, list) and isinstance(step, int):
+            if step >= _LONGEST_LIST:
+                raise LimitExceeded("a list in the arguments of a function call is too long")
+            missing = max(0, step + 1 - len(inside))
+            self._grow(missing * len("null,"))  # what a place far behind the others makes of the arguments' text
+            inside.extend([None] * missing)
+            inside[step] = value
 
 
 def _steps(path: str) -> list[str | int]:
@@ -126,22 +164,3 @@ def _at(inside: object, step: str | int) -> object:
     if isinstance(inside, list) and isinstance(step, int) and step < len(inside):
         return inside[step]
     return None
-
-
-def _inner(inside: object, step: str | int, empty: object) -> object:
-    """The container at `step`, made when there is none; None where it cannot be."""
-    found = _at(inside, step)
-    if found is None:
-        _set(inside, step, empty)
-        found = _at(inside, step)
-    return found if isinstance(found, dict | list) else None
-
-
-def _set(inside: object, step: str | int, value: object) -> None:
-    if isinstance(inside, dict) and isinstance(step, str):
-        inside[step] = value
-    elif isinstance(inside, list) and isinstance(step, int):
-        if step >= _LONGEST_LIST:
-            raise LimitExceeded("a list in the arguments of a function call is too long")
-        inside.extend([None] * (step + 1 - len(inside)))
-        inside[step] = value
