@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import counterfoil
 from counterfoil.ledger.entry import Exit, Opening
 from counterfoil.ledger.store import BooksUnavailable
 from counterfoil.testing import (
@@ -144,6 +145,49 @@ def test_a_stream_that_fails_ends_with_an_error_frame_and_no_end_mark(
     entry = served.entry()
     assert entry.exit is exit_
     assert (entry.usage.output_tokens or 0) > 0, "what was delivered is in the books"
+
+
+def test_an_error_frame_has_what_was_booked_where_the_client_asked_for_usage(
+    provider: Playback, served: RunningGateway
+) -> None:
+    provider.queue(chat_reply().cut_at(4), chat_reply().cut_at(4))
+    asked = json.loads(served.chat("my-model", stream=True, stream_options={"include_usage": True}).frames[-1])
+    plain = json.loads(served.chat("my-model", stream=True).frames[-1])
+    assert (set(asked), set(plain)) == ({"error", "usage"}, {"error"})
+    entry = served.entries()[0]
+    assert asked["usage"] == {
+        "prompt_tokens": entry.usage.input_tokens,
+        "completion_tokens": entry.usage.output_tokens,
+        "total_tokens": entry.usage.total_tokens,
+        "estimated": True,
+    }
+
+
+@pytest.mark.parametrize("setting", ["null", "error"])
+def test_an_error_frame_has_no_estimate_where_the_operator_wants_none(
+    provider: Playback, tmp_path: Path, setting: str
+) -> None:
+    provider.queue(chat_reply().cut_at(4))
+    with gateway(tmp_path, {"m": provider.base_url}, f"{SHORT}\nmissing_usage: '{setting}'") as served:
+        reply = served.chat(stream=True, stream_options={"include_usage": True})
+    assert set(json.loads(reply.frames[-1])) == {"error"}
+
+
+@pytest.mark.parametrize("reported", [False, True], ids=["nothing reported", "some of it reported"])
+def test_a_program_that_meters_behind_a_gateway_books_what_the_gateway_did_when_a_stream_is_cut(
+    provider: Playback, served: RunningGateway, reported: bool
+) -> None:
+    provider.queue(chat_reply(shape="every_chunk" if reported else "separate").cut_at(4))
+    with counterfoil.Client(base_url=served.base_url, max_retries=0) as client:
+        stream = client.chat.completions.create(model="my-model", messages=HELLO, stream=True)
+        with pytest.raises(counterfoil.APIError, match="before it was complete"):
+            list(stream)
+        mine = stream.entry
+    entry = served.entry()
+    assert mine is not None
+    assert (mine.usage.input_tokens, mine.usage.output_tokens) == (entry.usage.input_tokens, entry.usage.output_tokens)
+    assert mine.usage.estimated is entry.usage.estimated is not reported
+    assert (entry.exit, mine.exit) == (Exit.TRUNCATED, Exit.FAILED)
 
 
 def test_a_reset_in_the_middle_of_a_stream_is_told_too(provider: Playback, served: RunningGateway) -> None:

@@ -232,3 +232,6 @@ class ClientDialect(Dialect[RequestT], Generic[RequestT], frozen=True, kw_only=T
     relay: Callable[[ReplyFacts, Quirks], Relay]
     write_failure: Callable[[Failure], bytes]
     """An error body for a client of this dialect."""
+    beside_error: Callable[[bytes, FinalUsage], bytes] | None = None
+    """(the error frame that ends a stream, what was booked until then) -> the frame with the usage beside the error.
+    None: the dialect's clients look for none there."""

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.error import Failure, RequestError
-from counterfoil.dialects.dialect import FinalUsage, Quirks, Relay, WrittenRequest
+from counterfoil.dialects.dialect import Quirks, Relay, WrittenRequest
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -31,7 +31,7 @@ from counterfoil.exchange.command import (
     Start,
 )
 from counterfoil.exchange.crossing import Crossing
-from counterfoil.exchange.ending import CUT, DEFECT, NO_USAGE, Attempted, bad_reply, failure_of, redirected, web_page
+from counterfoil.exchange.ending import CUT, DEFECT, Attempted, bad_reply, failure_of, final_usage, redirected, web_page
 from counterfoil.exchange.reply import Followed, Reply, Step, is_streamed, is_web_page, request_id
 from counterfoil.exchange.route import Deployment
 from counterfoil.exchange.transcript import meter_of, recount_of
@@ -310,7 +310,7 @@ class Running:
             return (yield from self._failed(Exit.TRUNCATED, CUT))
         yield Finish() if interruption is None else Abort()
         entry = self._entry(Exit.COMPLETED, ended=True)
-        final, failure = self._final(entry)
+        final, failure = final_usage(entry, self._call.route.missing_usage)
         last = self._writer.fail(failure) if failure is not None else self._writer.close(final)
         yield from self._close(entry)
         if self._gone_at is not None:
@@ -346,27 +346,17 @@ class Running:
         return Attempted(entry, failure, told=self._begun)
 
     def tell(self, failure: Failure) -> Generator[Command, Answer, None]:
-        """Tell a client whose reply had begun."""
-        yield Deliver(self._writer.fail(failure), self.began + self._timeouts.total, last=True)
+        """Tell a client whose reply had begun; one that asked for usage, what was booked, too."""
+        frame, beside = self._writer.fail(failure), self._call.dialect.beside_error
+        if beside is not None and self._closed is not None and self._call.facts(self.opening).usage_asked:
+            final, refused = final_usage(self._closed, self._call.route.missing_usage)
+            frame = beside(frame, final) if refused is None else frame
+        yield Deliver(frame, self.began + self._timeouts.total, last=True)
 
     def _close(self, entry: Entry) -> Generator[Command, Answer, Entry]:
         self._closed = entry
         yield Close(entry, recount_of(self.meter, entry, self._call.dialect, self._call.body, self._context.price))
         return entry
-
-    def _final(self, entry: Entry) -> tuple[FinalUsage, Failure | None]:
-        """What the client is told of usage, or the failure an operator asked for when nobody reported any."""
-        raw = self.meter.reading.raw
-        final = FinalUsage(entry.usage, entry.usage.estimated, raw[-1] if raw else b"")
-        if self.meter.reading.reports or self._deployment.convention.no_model:
-            return final, None
-        match self._call.route.missing_usage:
-            case "estimate":
-                return final, None
-            case "null":
-                return FinalUsage(None), None
-            case "error":
-                return final, NO_USAGE
 
     def _entry(self, exit_: Exit, *, ended: bool = False, detail: str | None = None) -> Entry:
         context = self._context

@@ -9,10 +9,11 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.dialects.dialect import FinalUsage, MissingUsage
 from counterfoil.exchange.command import Interrupted
 from counterfoil.ledger.entry import Entry, Exit
 
-__all__ = ["CUT", "DEFECT", "NO_USAGE", "Attempted", "bad_reply", "failure_of", "redirected", "web_page"]
+__all__ = ["CUT", "DEFECT", "NO_USAGE", "Attempted", "bad_reply", "failure_of", "final_usage", "redirected", "web_page"]
 
 
 class Attempted(msgspec.Struct, frozen=True):
@@ -51,6 +52,21 @@ _INTERRUPTIONS: Final[Mapping[Exit, Failure]] = {
     ),
     Exit.CLIENT_GONE: Failure(FailureKind.CONNECTION, "The client hung up.", Fault.CLIENT, 499),
 }
+
+
+def final_usage(entry: Entry, missing: MissingUsage) -> tuple[FinalUsage, Failure | None]:
+    """What the client is told of usage, or the failure an operator asked for when nobody reported any."""
+    raw = entry.reading.raw
+    final = FinalUsage(entry.usage, entry.usage.estimated, raw[-1] if raw else b"")
+    if entry.reading.reports or entry.opening.convention.no_model:
+        return final, None
+    match missing:
+        case "estimate":
+            return final, None
+        case "null":
+            return FinalUsage(None), None
+        case "error":
+            return final, NO_USAGE
 
 
 def failure_of(interruption: Interrupted) -> Failure:

@@ -12,7 +12,7 @@ from counterfoil.core.operation import ChatRequest
 from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.dialects.openai_chat.crossing import write_request
 from counterfoil.dialects.openai_chat.encode import ChatEncoder
-from counterfoil.dialects.openai_chat.failure import read_failure, write_failure
+from counterfoil.dialects.openai_chat.failure import beside_error, read_failure, write_failure
 from counterfoil.dialects.openai_chat.peek import peek_request
 from counterfoil.dialects.openai_chat.relay import ChatRelay
 from counterfoil.dialects.openai_chat.reply import ChatDecoder
@@ -45,5 +45,6 @@ OPENAI_CHAT: Final = ClientDialect[ChatRequest](
     relay=ChatRelay,
     read_failure=read_failure,
     write_failure=write_failure,
+    beside_error=beside_error,
 )
 """The dialect, as the registry lists it."""

@@ -16,10 +16,12 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.dialects.dialect import FinalUsage
 from counterfoil.dialects.openai_chat.schema import UNREADABLE
+from counterfoil.dialects.openai_chat.usage import write_usage
 from counterfoil.dialects.overflow import Overflow, own_words
 
-__all__ = ["MESSAGE_LIMIT", "bad_reply", "read_error_frame", "read_failure", "write_failure"]
+__all__ = ["MESSAGE_LIMIT", "bad_reply", "beside_error", "read_error_frame", "read_failure", "write_failure"]
 
 MESSAGE_LIMIT: Final = 2_000
 """Characters of a provider's message that are carried."""
@@ -186,6 +188,21 @@ def write_failure(failure: Failure) -> bytes:
 
 
 _TOO_LONG: Final = re.compile(r"maximum context length|exceeds? the context window", re.IGNORECASE)
+
+
+_FRAME_END: Final = b"}\n\n"
+
+
+def beside_error(frame: bytes, final: FinalUsage) -> bytes:
+    """An error frame of ours with the usage object beside its error; as it is where nobody knows the usage.
+
+    Clients that raise the error look at nothing else of the frame (openai-python `_streaming.py`, openai-node
+    `core/streaming.ts`); those that meter, as our own SDK does, have what was booked.
+    """
+    usage = write_usage(msgspec.structs.replace(final, provider_raw=b""))  # what is settled, and no more
+    if usage == b"null" or not frame.endswith(_FRAME_END):
+        return frame
+    return frame.removesuffix(_FRAME_END) + b',"usage":' + usage + _FRAME_END
 
 
 def _too_long(sizes: Overflow) -> str | None:
