@@ -44,8 +44,10 @@ from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.salvage import salvaged
 from counterfoil.framing.frame import Frame
 
-__all__ = ["FINISHES", "OPAQUE_LIMIT", "MessagesDecoder"]
+__all__ = ["CALLS_LIMIT", "FINISHES", "OPAQUE_LIMIT", "MessagesDecoder"]
 
+CALLS_LIMIT: Final = 1_024
+"""Calls of one reply. A server that begins more is not sending one."""
 OPAQUE_LIMIT: Final = 8 * 2**20
 """Characters of deltas that one opaque block may gather."""
 
@@ -204,6 +206,8 @@ class MessagesDecoder:
     def _opened(self, block: Block, raw: bytes) -> _Open:
         if block.type != "tool_use":
             return _Open(block, raw)
+        if self._calls >= CALLS_LIMIT:
+            raise ValueError("too many calls")
         self._calls += 1
         return _Open(block, raw, self._calls - 1)
 

@@ -53,8 +53,10 @@ from counterfoil.dialects.salvage import salvaged
 from counterfoil.framing.eventstream import ERROR, EXCEPTION
 from counterfoil.framing.frame import Frame
 
-__all__ = ["BLOCK_LIMIT", "FINISHES", "ORIGIN", "ConverseDecoder"]
+__all__ = ["BLOCK_LIMIT", "CALLS_LIMIT", "FINISHES", "ORIGIN", "ConverseDecoder"]
 
+CALLS_LIMIT: Final = 1_024
+"""Calls of one reply. A provider that begins more is not sending one."""
 BLOCK_LIMIT: Final = 8 * 2**20
 """Characters of deltas that one block may gather."""
 
@@ -227,6 +229,8 @@ class ConverseDecoder:
         return [*events, started]
 
     def _begin(self, tool: ToolUse) -> ToolCallStarted:
+        if self._calls >= CALLS_LIMIT:
+            raise ValueError("too many calls")
         self._calls += 1
         return ToolCallStarted(self._calls - 1, tool.tool_use_id or "", tool.name or "")
 

@@ -37,7 +37,7 @@ from counterfoil.dialects.whole import UNREADABLE, encode, given
 from counterfoil.framing.frame import Frame
 from counterfoil.usage.reading import Report
 
-__all__ = ["FINISHES", "ChatDecoder", "ending"]
+__all__ = ["CALLS_LIMIT", "FINISHES", "ChatDecoder", "ending"]
 
 FINISHES: Final = {
     "COMPLETE": FinishReason.STOP,
@@ -50,6 +50,8 @@ FINISHES: Final = {
 """https://docs.cohere.com/reference/chat (`finish_reason`); the ERROR_ ones with a reason are v1's."""
 _FAILURES: Final = {"ERROR": FailureKind.PROVIDER_ERROR, "TIMEOUT": FailureKind.TIMED_OUT}
 _NO_ARGUMENTS: Final = "{}"
+CALLS_LIMIT: Final = 1_024
+"""Calls of one reply. A provider that begins more is not sending one."""
 
 _FRAME: Final = msgspec.json.Decoder(FrameSaid)
 _REPLY: Final = msgspec.json.Decoder(ReplySaid)
@@ -148,6 +150,8 @@ class ChatDecoder:
         return events + self._call(_index(said), call)
 
     def _call(self, index: int, call: CallSaid) -> list[Event]:
+        if self._count >= CALLS_LIMIT:
+            raise ValueError("too many calls")
         number = self._count
         self._count += 1
         name = call.function.name if call.function is not None else None

@@ -25,7 +25,7 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.cohere.failure import bad_reply, error_failure
-from counterfoil.dialects.cohere.reply import ending
+from counterfoil.dialects.cohere.reply import CALLS_LIMIT, ending
 from counterfoil.dialects.cohere.usage import read_chat, read_token_count
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.salvage import salvaged
@@ -169,6 +169,8 @@ class ChatDecoder:
     def _calls(self, calls: list[_Call] | None) -> list[Event]:
         self._said.add("calls")
         events: list[Event] = []
+        if len(calls or ()) > CALLS_LIMIT:
+            raise ValueError("too many calls")
         for number, call in enumerate(calls or ()):
             arguments = bytes(call.parameters).decode() if given(call.parameters) else "{}"
             events += [ToolCallStarted(number, "", call.name), ToolArgumentsDelta(number, arguments)]
