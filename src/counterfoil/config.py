@@ -96,10 +96,10 @@ class Estimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How what no provider reported is counted (docs/estimates.md)."""
 
     tokenizer: Literal["auto", "off"] = "auto"
-    """auto: after the reply, by the model's own vocabulary, where `counterfoil[tokenizers]` is installed and the model is
-    known. off: only in line, by script."""
+    """auto: after the reply, by the model's own vocabulary, where `counterfoil[tokenizers]` is installed and knows the
+    model. off: only in line, by script."""
     max_bytes: Bytes = MEBIBYTE
-    """Memory for the text of one attempt, and the largest request that is counted; more keeps the estimate made in line."""
+    """Memory for the text of one attempt, and the largest request that is counted; more keeps the in-line estimate."""
     total_bytes: Bytes = 64 * MEBIBYTE
     """Memory for the texts of all attempts."""
 

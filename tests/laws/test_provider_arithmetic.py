@@ -295,7 +295,7 @@ def test_an_output_of_zero_beside_an_input_stands_and_is_suspicious() -> None:
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_total_that_is_the_prompts_makes_no_output_of_zero_beside_text(ended: bool) -> None:
-    """Gemini leaves `candidatesTokenCount` out of frames, and then says the prompt, or prompt and thoughts, as total."""
+    """Gemini leaves `candidatesTokenCount` out of frames, and then says prompt, or prompt and thoughts, as total."""
     beside = Convention(
         output_includes=frozenset(), total_is=frozenset({Counter.INPUT, Counter.OUTPUT, Counter.REASONING})
     )

@@ -101,7 +101,12 @@ def test_tokens_are_counted_at_the_place_of_its_own() -> None:
     ("environ", "fields", "said", "field"),
     [
         ({}, {}, "needs a region: give its `region`, or set CLOUD_ML_REGION", ""),
-        ({"CLOUD_ML_REGION": "us-east5"}, {}, "needs a project: give its `project`, or set ANTHROPIC_VERTEX_PROJECT_ID", ""),
+        (
+            {"CLOUD_ML_REGION": "us-east5"},
+            {},
+            "needs a project: give its `project`, or set ANTHROPIC_VERTEX_PROJECT_ID",
+            "",
+        ),
         ({"CLOUD_ML_REGION": "evil.example/x"}, {}, "the environment variable CLOUD_ML_REGION is no region", "region"),
         (PLACE, {"region": "a.b"}, "this is no region", "region"),
         (PLACE, {"project": "../x"}, "this is no project", "project"),
