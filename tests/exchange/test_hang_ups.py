@@ -276,6 +276,10 @@ def _gemini(*parts: Mapping[str, object]) -> bytes:
     )
 
 
+def _claude(block: Mapping[str, object]) -> bytes:
+    return _sse({"type": "content_block_start", "index": 0, "content_block": block}, "content_block_start")
+
+
 HIDDEN: Final[Mapping[str, tuple[str, Callable[[], bytes]]]] = {
     "a reasoning item that has begun": (
         "responses",
@@ -302,6 +306,14 @@ HIDDEN: Final[Mapping[str, tuple[str, Callable[[], bytes]]]] = {
     "a call whose arguments come one by one": (
         "vertex",
         lambda: _gemini({"functionCall": {"name": "tide", "willContinue": True}}),
+    ),
+    "Claude's thinking, of which nothing is shown": (
+        "messages",
+        lambda: _claude({"type": "thinking", "thinking": "", "signature": ""}),
+    ),
+    "a search that Claude's provider runs": (
+        "messages",
+        lambda: _claude({"type": "server_tool_use", "id": "srv_0", "name": "web_search", "input": {}}),
     ),
     "Gemini's proof of what it thought": ("vertex", lambda: _gemini(_THOUGHT, _SIGNED)),
 }

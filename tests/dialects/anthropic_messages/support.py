@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from counterfoil.core.event import (
     Event,
     OpaqueGiven,
+    OutputHidden,
     ReasoningDelta,
     TextDelta,
     ToolArgumentsDelta,
@@ -104,6 +105,8 @@ def joined(events: Iterable[Event]) -> list[Event]:
     """Events with neighbouring pieces of the same text put together: how text is cut means nothing."""
     found: list[Event] = []
     for event in events:
+        if isinstance(event, OutputHidden):  # of the books alone
+            continue
         before = found[-1] if found else None
         if isinstance(before, TextDelta) and isinstance(event, TextDelta):
             found[-1] = TextDelta(before.text + event.text)

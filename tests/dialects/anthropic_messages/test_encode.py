@@ -17,6 +17,7 @@ from counterfoil.core.event import (
     FinishReason,
     LogprobsGiven,
     OpaqueGiven,
+    OutputHidden,
     ReasoningDelta,
     ReasoningSigned,
     RedactedReasoningGiven,
@@ -344,7 +345,7 @@ def replies(draw: st.DrawFn) -> list[Event]:
 
 def content(events: tuple[Event, ...]) -> list[Any]:
     """Content and finish, comparable."""
-    kept = [event for event in events if not isinstance(event, ReplyStarted | UsageReported)]
+    kept = [event for event in events if not isinstance(event, OutputHidden | ReplyStarted | UsageReported)]
     return [(e.kind, bytes(e.raw)) if isinstance(e, OpaqueGiven) else e for e in kept]
 
 

@@ -17,6 +17,7 @@ from counterfoil.core.event import (
     Event,
     FinishReason,
     OpaqueGiven,
+    OutputHidden,
     ReasoningDelta,
     ReasoningSigned,
     RedactedReasoningGiven,
@@ -219,14 +220,17 @@ class MessagesDecoder:
             case "text":
                 return [TextDelta(block.text)] if block.text else []
             case "thinking":
-                thought: list[Event] = [ReasoningDelta(block.thinking)] if block.thinking else []
+                # A summary, or nothing (`display: omitted`), of what is billed:
+                # https://platform.claude.com/docs/en/build-with-claude/extended-thinking#summarized-thinking
+                thought: list[Event] = [OutputHidden()]
+                thought += [ReasoningDelta(block.thinking)] if block.thinking else []
                 return [*thought, ReasoningSigned(block.signature)] if block.signature else thought
             case "redacted_thinking":
                 return [RedactedReasoningGiven(block.data or "")]
             case "tool_use":
                 return [ToolCallStarted(opened.call, block.id or "", block.name or "")]
             case _:
-                return []
+                return [OutputHidden()]  # told when it is whole
 
     def _block_delta(self, said: StreamFrame) -> Sequence[Event]:
         delta = read(said.delta, Delta)
