@@ -260,9 +260,8 @@ def _raw(world: World, asked: Asked, *, streamed: bool) -> Told:
         return Told(told(body["usage"]) if body.get("usage") else None, text)
     chunks = [json.loads(frame) for frame in answer.frames if frame != "[DONE]"]
     error = next((RuntimeError(chunk["error"]["message"]) for chunk in chunks if "error" in chunk), None)
-    usages = [told(chunk["usage"]) for chunk in chunks if chunk.get("usage")]
-    assert len(usages) == (error is None)
-    return Told(usages[0] if usages else None, answer.text, error=error)
+    (usage,) = [told(chunk["usage"]) for chunk in chunks if chunk.get("usage")]  # of a cut one, beside its error
+    return Told(usage, answer.text, error=error)
 
 
 def _openai_whole(world: World, asked: Asked) -> Told:

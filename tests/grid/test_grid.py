@@ -138,21 +138,20 @@ def _call(world: World, path: CallPath, case: Case) -> tuple[Told, Served, list[
     return said, served, [*said.entries, *theirs]
 
 
-def _check_told_of_failure(entry: Entry) -> None:
-    """Before a gateway whose provider was cut off: an error frame holds no usage, so what was seen is estimated.
-
-    The gateway's own entry has what the provider had reported before.
-    """
+def _check_told_of_failure(entry: Entry, theirs: Entry) -> None:
+    """Before a gateway whose provider was cut off: its error frame has what it booked, and whoever meters there books
+    the same."""
     assert entry.exit is Exit.FAILED
-    assert entry.reading.reports == 0
-    assert set(vouchers(entry.usage).values()) <= {Provenance.ESTIMATED, Provenance.UNKNOWN}
-    assert entry.usage.output_tokens
+    assert entry.reading.reports == 1
+    assert booked(entry) == booked(theirs)
+    assert Provenance.REPORTED not in vouchers(entry.usage).values()
 
 
 def _check(world: World, path: CallPath, name: str, case: Case) -> None:
     said, served, entries = _call(world, path, case)
     if case.cut and path.own and path.gateway:
-        _check_told_of_failure(entries.pop(0))
+        _check_told_of_failure(*entries)
+        entries.pop(0)
     reference, *others = [_book(entry) for entry in entries]
     assert others == [reference] * len(others)
     _compare(reference, _reference(world, name, case, streamed=path.streamed))
