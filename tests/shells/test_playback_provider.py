@@ -577,6 +577,26 @@ def test_frames_count_only_when_the_system_took_all_of_them(provider: Playback) 
     assert (provider.served[0].frames_written, provider.served[0].ended) == (1, "client_left")
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_look_from_another_thread_sees_what_its_client_has(provider: Playback, stream: bool) -> None:
+    loop = provider._running_loop()
+    slow = True
+
+    def drag() -> None:
+        """Every turn of the loop takes its time, so that a byte is read long before its note is made."""
+        time.sleep(0.01)
+        if slow:
+            loop.call_soon(drag)
+
+    loop.call_soon_threadsafe(drag)
+    with calling(provider) as caller:
+        caller.send({"stream": stream, "stream_options": {"include_usage": True}})
+        caller.read_upto(b"[DONE]\n\n\r\n0\r\n\r\n" if stream else b'"usage"')
+        served = provider.served[0]
+        assert (served.reported, served.ended) == (served.usage, "completed")
+    slow = False
+
+
 def test_a_client_that_has_every_frame_may_leave_before_the_last_chunk(
     provider: Playback, monkeypatch: pytest.MonkeyPatch
 ) -> None:

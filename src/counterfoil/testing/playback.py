@@ -54,7 +54,7 @@ class Playback:
     ) -> None:
         self.default = default
         self.models: dict[str, Answer] = dict(models or {})
-        self.served: list[Served] = []
+        self._served: list[Served] = []
         self.visits: list[tuple[str, str]] = []
         """Method and path of every request that no script was played for (`GET /v1/models`, ...)."""
         self.connections = 0
@@ -68,7 +68,19 @@ class Playback:
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._server: asyncio.Server | None = None
+
+    @property
+    def served(self) -> list[Served]:
+        """Every request a script was played for, in the order they were read.
+
+        Whoever looks from another thread may hold bytes that are not noted yet: the look waits until they are.
+        """
+        loop = self._loop
+        if self._server is not None and loop is not None and self._thread != threading.get_ident():
+            asyncio.run_coroutine_threadsafe(_some_turns(), loop).result(10)
+        return self._served
 
     @property
     def origin(self) -> str:
@@ -102,13 +114,13 @@ class Playback:
     async def start(self) -> None:
         """Listen on the loopback address."""
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._server = await self._loop.create_server(lambda: Link(self._welcome), "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Stop listening, drop every connection, and raise what a chooser raised."""
-        for _ in range(3):  # a connection that was made but not yet taken: asyncio loses it when the server closes now
-            await asyncio.sleep(0)
+        await _some_turns()  # a connection that was made but not yet taken: asyncio loses it when the server closes now
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -175,13 +187,13 @@ class Playback:
 
     async def _answer(self, link: Link, connection: int, request: Request) -> None:
         served = Served(
-            number=len(self.served) + 1,
+            number=len(self._served) + 1,
             connection=connection,
             request=request,
             script=self._choose(request),
             opened_at=time.monotonic(),
         )
-        self.served.append(served)
+        self._served.append(served)
         self._note("opened", served)
         ended: Ended = "stopped"
         try:
@@ -241,13 +253,22 @@ class Playback:
         self._changed.set()
 
 
+async def _some_turns() -> None:
+    """Let the loop finish what it is in the middle of: no step between two waits for the outside takes as many turns.
+
+    The longest is from the operating system's last taken byte to its note: the transport wakes the play, the play looks
+    at the socket once more, the frame is noted, the end is noted.
+    """
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def _stop(provider: Playback) -> None:
     """Stop, and let a connection go that came at the last moment: its socket is closed some turns of the loop later."""
     try:
         await provider.stop()
     finally:
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await _some_turns()
 
 
 @contextlib.contextmanager
