@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.config import ClientGone, Retries, Timeouts
 from counterfoil.core.error import FailureKind
+from counterfoil.dialects.dialect import ClientDialect
+from counterfoil.dialects.registry import CLIENT_DIALECTS
+from counterfoil.exchange.call import Call
 from counterfoil.exchange.command import (
     Abort,
     Close,
@@ -22,9 +28,10 @@ from counterfoil.exchange.command import (
     Read,
 )
 from counterfoil.exchange.meter import LONGEST_ID
+from counterfoil.exchange.route import Route
 from counterfoil.ledger.entry import Exit, Opening, figures
 from counterfoil.ledger.store import BooksUnavailable
-from counterfoil.testing import Counts, Script, chat_reply, messages_reply
+from counterfoil.testing import Counts, Script, chat_reply, gemini_reply, messages_reply
 from counterfoil.usage.usage import Bucket, Provenance
 from tests.exchange.world import CHAT, MESSAGES, Played, World, call, check_books, deployment, lost, played, refused
 
@@ -334,6 +341,45 @@ def test_a_last_report_that_lacks_only_the_end_of_its_frame_is_read_when_the_con
     assert world.entry.exit is Exit.COMPLETED
     assert (world.entry.usage.input_tokens, world.entry.usage.output_tokens) == (40, 30)
     assert not world.entry.usage.estimated
+
+
+def fewer_than_asked(client: ClientDialect[Any]) -> tuple[Call, Script]:
+    """A call for two choices, and the stream of a provider that gives one and sends no end mark."""
+    if client.name == "gemini":
+        body = {"contents": [{"parts": [{"text": "Tell me of the tide."}]}], "generationConfig": {"candidateCount": 2}}
+        raw = msgspec.json.encode(body)
+        peek = msgspec.structs.replace(client.peek_request(raw), model="house-model", streamed=True)
+        asked = Call("exchange-1", Route("house-model", (deployment(client),)), client, raw, peek, input_estimate=9)
+        return asked, gemini_reply(text=WORDS, usage=TRUTH, placement="last")
+    return call(n=2), chat(shape="finish_chunk", done=False)
+
+
+@pytest.mark.parametrize("name", ["openai_chat", "gemini"])
+def test_a_provider_that_gives_fewer_choices_than_asked_has_ended_when_its_bytes_are_over(name: str) -> None:
+    asked, script = fewer_than_asked(CLIENT_DIALECTS[name])
+    assert asked.peek.choices == 2
+    world = World(played(script))
+    world.run(asked)
+    check_books(world.log)
+    assert world.entry.exit is Exit.COMPLETED
+    assert (world.entry.usage.input_tokens, world.entry.usage.output_tokens) == (40, 30)
+    assert not world.entry.usage.estimated
+    assert b'"error"' not in world.sent
+
+
+@pytest.mark.parametrize("name", ["openai_chat", "gemini"])
+def test_what_breaks_off_while_a_choice_is_still_to_come_is_truncated(name: str) -> None:
+    asked, script = fewer_than_asked(CLIENT_DIALECTS[name])
+    broken = World(played(script, then=Interrupted(Exit.TRUNCATED)))
+    broken.run(asked)
+    frames = [frame.data for frame in script.frames]
+    half = World(Played(Head(200, dict(script.headers)), [*frames, frames[0][:-9], b""]))
+    half.run(asked)
+    unfinished = World(played(script.then_at(len(frames) - 1)))
+    unfinished.run(asked)
+    for world in (broken, half, unfinished):
+        check_books(world.log)
+        assert world.entry.exit is Exit.TRUNCATED
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])

@@ -308,9 +308,12 @@ def test_a_text_that_stops_short_is_told_as_an_error_and_its_output_is_estimated
 
 def test_each_prompt_times_n_is_waited_for() -> None:
     blocks = [b"data: %b\n\n" % _chunk("x", "stop").replace(b'"index":0', b'"index":%d' % index) for index in range(4)]
-    some = World(_answered(*blocks[:3], kind=SSE))
-    some.run(_asked(COMPLETIONS, deployment(COMPLETIONS), prompt=["a", "b"], n=2, stream=True))
-    assert some.entry.exit is Exit.TRUNCATED
+    begun = blocks[3].replace(b'"stop"', b"null")
+    broken = Played(Head(200, {"content-type": SSE}), [*blocks[:3], Interrupted(Exit.TRUNCATED)])
+    for some in (broken, _answered(*blocks[:3], begun, kind=SSE)):
+        world = World(some)
+        world.run(_asked(COMPLETIONS, deployment(COMPLETIONS), prompt=["a", "b"], n=2, stream=True))
+        assert world.entry.exit is Exit.TRUNCATED
     every = World(_answered(*blocks, kind=SSE))
     every.run(_asked(COMPLETIONS, deployment(COMPLETIONS), prompt=["a", "b"], n=2, stream=True))
     assert every.entry.exit is Exit.COMPLETED

@@ -251,9 +251,11 @@ def test_text_of_several_choices_is_put_together_in_their_order(
 
 
 def test_a_choice_that_never_finished_is_a_truncated_reply() -> None:
-    script = ChatReply(text="Hello there.", n=1).script()
-    without_mark = script.body.removesuffix(b"data: [DONE]\n\n")
-    assert read_reply([without_mark], DIALECTS["openai_chat"], streamed=True, choices=2).exit is Exit.TRUNCATED
+    frames = [frame.data for frame in ChatReply(text="Hello there.", n=2, done=False).script().frames]
+    begun = [data for data in frames if b'"finish_reason":"' not in data or b'"index":0' in data]
+    assert len(begun) == len(frames) - 1
+    assert read_reply(frames, DIALECTS["openai_chat"], streamed=True, choices=2).exit is Exit.COMPLETED
+    assert read_reply(begun, DIALECTS["openai_chat"], streamed=True, choices=2).exit is Exit.TRUNCATED
 
 
 def test_an_error_status_is_a_rejection_with_no_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,12 +140,14 @@ class Decoder(Protocol):
         ...
 
     def close(self) -> Sequence[Event]:
-        """Events that only the end of the bytes makes certain (a finish that a quirk says is never sent)."""
+        """Events that only the end of the bytes makes certain (a finish that a quirk says is never sent). From here on
+        no choice is waited for that never began."""
         ...
 
     @property
     def ended(self) -> bool:
-        """The reply reached its dialect's end (DESIGN 4.2.5)."""
+        """The reply reached its dialect's end (DESIGN 4.2.5): every choice that began has finished, and those that were
+        asked for and did not begin never will."""
         ...
 
     @property

@@ -97,6 +97,8 @@ class Reply:
         self._framing: Framing = dialect.framing(limits.frame) if streamed else WholeFraming(limits.reply)
         self._decoder: Decoder = dialect.decoder(streamed, choices, quirks)
         self._left: int | None = None
+        self._cut = False
+        """The bytes broke off in the middle of a frame, before the reply's end."""
 
     def bound(self, limit: int) -> None:
         """Take no more than `limit` bytes of a stream. A whole reply always has its limit."""
@@ -105,7 +107,7 @@ class Reply:
     @property
     def ended(self) -> bool:
         """The reply reached its dialect's end."""
-        return self._decoder.ended
+        return self._decoder.ended and not self._cut
 
     @property
     def marked(self) -> bool:
@@ -140,7 +142,8 @@ class Reply:
         return steps
 
     def close(self) -> list[Step]:
-        """The bytes are over: a frame that lacks only its end is a frame, half of one is a cut.
+        """The bytes are over: a frame that lacks only its end is a frame, half of one is a cut. Nobody knows what a cut
+        took away, so it ends no reply that had not ended before.
 
         Events that only the end makes certain come with an empty frame.
         """
@@ -152,7 +155,9 @@ class Reply:
             return steps
         if frame is not None:
             events = self._decoder.feed(frame)
-            if not (self._streamed and any(_unreadable(event) for event in events)):
+            if self._streamed and any(_unreadable(event) for event in events):
+                self._cut = not self._decoder.ended
+            else:
                 self._meter.see(events)
                 steps.append((frame, events))
         events = self._decoder.close()

@@ -23,12 +23,12 @@ from counterfoil.core.event import (
     ToolCallStarted,
 )
 from counterfoil.dialects.gemini import GEMINI
-from counterfoil.dialects.gemini.reply import ORIGIN
+from counterfoil.dialects.gemini.reply import ORIGIN, GeminiDecoder
 from counterfoil.exchange.recorded import read_reply
 from counterfoil.framing.frame import Frame
 from counterfoil.ledger.entry import Exit
 
-from .support import PLAIN, array, candidate, chunk, decode, joined, sse, usage
+from .support import PLAIN, array, candidate, chunk, decode, frames_of, joined, sse, usage
 
 CALL = {"functionCall": {"name": "tide", "args": {"port": "Brest", "days": 2}}}
 
@@ -209,10 +209,17 @@ def test_a_repeated_finish_is_said_once() -> None:
     assert found.text == "ab"
 
 
-def test_every_candidate_that_was_asked_for_is_waited_for() -> None:
+def test_every_candidate_that_was_asked_for_is_waited_for_until_no_more_can_come() -> None:
     first = chunk(candidate({"text": "a"}, finish="STOP"))
     second = chunk(candidate({"text": "b"}, finish="MAX_TOKENS", index=1))
-    assert not decode(sse(first), choices=2).ended
+    decoder = GeminiDecoder(True, 2, PLAIN)
+    for frame in frames_of([sse(first)], streamed=True):
+        decoder.feed(frame)
+    assert not decoder.ended
+    decoder.close()
+    assert decoder.ended
+    begun = chunk(candidate({"text": "b"}, index=1))
+    assert not decode(sse(first, begun), choices=2).ended
     both = decode(sse(first, second), choices=2)
     assert both.ended
     assert [(event.text, event.choice) for event in both.of(TextDelta)] == [("a", 0), ("b", 1)]

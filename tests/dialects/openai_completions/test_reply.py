@@ -137,10 +137,12 @@ def test_each_prompt_and_each_choice_of_it_is_a_choice_of_the_reply() -> None:
     ]
 
 
-def test_a_provider_that_gives_fewer_choices_has_ended_when_it_says_so() -> None:
-    finished = _sse(choices=[_choice("a", 0, "stop")])
-    assert _stream(finished, choices=2).exit is Exit.TRUNCATED
+def test_a_provider_that_gives_fewer_choices_has_ended_when_it_says_so_or_has_no_more_bytes() -> None:
+    finished, begun = _sse(choices=[_choice("a", 0, "stop")]), _sse(choices=[_choice("b", 1, None)])
+    assert _stream(finished, choices=2).exit is Exit.COMPLETED
     assert _stream(finished, DONE, choices=2).exit is Exit.COMPLETED
+    assert _stream(finished, begun, choices=2).exit is Exit.TRUNCATED
+    assert _stream(finished, begun[:-9], choices=2).exit is Exit.TRUNCATED
 
 
 def test_choices_that_are_reported_apart_share_one_prompt() -> None:

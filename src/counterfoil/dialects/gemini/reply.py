@@ -117,6 +117,7 @@ class GeminiDecoder:
         self._started = False
         self._blocked = False
         self._done = False
+        self._closed = False
         self._feedback = b""
 
     @property
@@ -129,7 +130,7 @@ class GeminiDecoder:
             return True
         if not self._finished or self._finished < len(self._candidates):
             return False
-        return self._finished >= self._requested or self._done
+        return self._finished >= self._requested or self._done or self._closed
 
     @property
     def done(self) -> bool:
@@ -161,7 +162,8 @@ class GeminiDecoder:
         return events
 
     def close(self) -> Sequence[Event]:
-        """Nothing is certain only at the end."""
+        """Who has not spoken by now never will; there is nothing to say of it."""
+        self._closed = True
         return ()
 
     def _chunks(self, data: bytes) -> list[Chunk]:

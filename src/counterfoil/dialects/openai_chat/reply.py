@@ -88,6 +88,7 @@ class ChatDecoder:
         self._last_finished: int | None = None
         self._started = False
         self._done = False
+        self._closed = False
         self._failed = False
         self._reported = False
         self._counted_apart = quirks.usage_per_choice
@@ -98,12 +99,12 @@ class ChatDecoder:
     def ended(self) -> bool:
         """Every expected choice has finished.
 
-        A choice that was asked for and never spoke is not waited for once the provider says that it is done: some
-        servers ignore `n`.
+        A choice that was asked for and never spoke is not waited for once the provider says that it is done, or has
+        no more bytes: some servers ignore `n`.
         """
         if not self._finished or self._finished < len(self._choices):
             return False
-        return self._finished >= self._requested or self._done
+        return self._finished >= self._requested or self._done or self._closed
 
     @property
     def done(self) -> bool:
@@ -132,6 +133,7 @@ class ChatDecoder:
 
     def close(self) -> Sequence[Event]:
         """The report of llama.cpp's timings, if no usage object came."""
+        self._closed = True
         events: list[Event] = []
         self._release_timings(events)
         return events

@@ -90,6 +90,7 @@ class CompletionDecoder:
         """The choice that spoke or finished last."""
         self._started = False
         self._done = False
+        self._closed = False
         self._failed = False
         self._timings: dict[int | None, bytes] = {}
 
@@ -98,7 +99,7 @@ class CompletionDecoder:
         """Every choice that was asked for has finished, or every one that spoke, once nothing more comes."""
         if not self._finished or self._finished < len(self._choices):
             return False
-        return self._finished >= self._requested or self._done
+        return self._finished >= self._requested or self._done or self._closed
 
     @property
     def done(self) -> bool:
@@ -124,6 +125,7 @@ class CompletionDecoder:
 
     def close(self) -> Sequence[Event]:
         """The report of llama.cpp's timings, if no usage object came."""
+        self._closed = True
         events: list[Event] = []
         self._release_timings(events)
         return events
