@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +13,14 @@ from counterfoil.cli.meter import RECORDED_DIALECTS
 from counterfoil.core.event import Event, UsageReported
 from counterfoil.dialects.registry import DIALECTS
 from counterfoil.driver.deployment import load_table
+from counterfoil.exchange.recorded import read_reply
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.ledger.price_sheet import read_sheet
 from counterfoil.providers.provider import UNVERIFIED, Provider
 from counterfoil.providers.table import TableError, convention_table, matching, proven_by, read_table
 from counterfoil.usage.reading import NO_READING, Counter
 from counterfoil.usage.settle import DiscrepancyKind, Finality, Settlement, settle
+from counterfoil.usage.usage import Bucket
 from tests import wire
 
 RECORDED = ("openai.chat/", "azure.chat/", "mistral.chat/", "anthropic.messages/")
@@ -199,6 +202,20 @@ def test_vercels_gateway_counts_gemini_its_own_way_and_the_rest_as_the_dialect_d
     row, default = TABLE["vercel-gateway"], DIALECTS["openai_chat"].convention
     assert Counter.REASONING not in row.convention_for("google/gemini-3-pro-preview", default).output_includes
     assert row.convention_for("openai/gpt-5", default) == default
+
+
+def test_perplexitys_deep_research_reasons_beside_its_completion() -> None:
+    row, default = TABLE["perplexity"], DIALECTS["openai_chat"].convention
+    said = {"prompt_tokens": 108, "completion_tokens": 3256, "total_tokens": 3364, "reasoning_tokens": 73248}
+    reply = read_reply(
+        [json.dumps({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": said}).encode()],
+        DIALECTS["openai_chat"],
+        streamed=False,
+        convention=row.convention_for("sonar-deep-research", default),
+    )
+    assert reply.settlement.usage.buckets == {Bucket.INPUT: 108, Bucket.OUTPUT: 3256, Bucket.REASONING: 73248}
+    assert reply.settlement.discrepancies == ()
+    assert row.convention_for("sonar-reasoning-pro", default) == default
 
 
 def test_databricks_refuses_stream_options_for_claude_only() -> None:

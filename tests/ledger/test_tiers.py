@@ -49,11 +49,25 @@ def test_fast_mode_is_priced_as_fast() -> None:
     assert fast > usual > 0
 
 
+def test_googles_flex_tier_is_priced_as_its_list_says() -> None:
+    slow, usual = (
+        line_of("gemini-3.8-flash-tts", context, price_id="google").cost or 0
+        for context in ({"service_tier": "flex"}, {"service_tier": "standard"})
+    )
+    assert 0 < slow < usual
+
+
 def test_a_tier_without_a_price_of_its_own_is_said_in_the_line() -> None:
     line = line_of("us.anthropic.claude-sonnet-4-5-20250929-v1:0", {"service_tier": "reserved"}, price_id="aws")
     assert line.cost is not None
     assert line.priced_by is not None
     assert any("service_tier=reserved: no price of its own" in note for note in line.priced_by.notes)
+
+
+def test_a_chosen_place_of_inference_is_said_in_the_line_that_has_no_price_for_it() -> None:
+    line = line_of("claude-opus-4-8", {"inference_geo": "us"}, price_id="anthropic")
+    assert line.priced_by is not None
+    assert any("inference_geo=us: no price of its own" in note for note in line.priced_by.notes)
 
 
 @pytest.mark.parametrize("word", ["", "two words", "x" * 41, "tier\n", "Größe"])
@@ -110,6 +124,18 @@ SAID: Final[Mapping[str, tuple[str, bool, bytes, Mapping[str, str]]]] = {
         ).encode(),
         {"service_tier": "standard", "speed": "fast"},
     ),
+    "Messages, inference in one place": (
+        "anthropic_messages",
+        False,
+        json.dumps({**_CLAUDE, "usage": {"input_tokens": 7, "output_tokens": 5, "inference_geo": "us"}}).encode(),
+        {"inference_geo": "us"},
+    ),
+    "Messages, inference anywhere": (
+        "anthropic_messages",
+        False,
+        json.dumps({**_CLAUDE, "usage": {"input_tokens": 7, "output_tokens": 5, "inference_geo": "global"}}).encode(),
+        {},
+    ),
     "Vertex": (
         "gemini",
         False,
@@ -119,6 +145,28 @@ SAID: Final[Mapping[str, tuple[str, bool, bytes, Mapping[str, str]]]] = {
                 "usageMetadata": {"promptTokenCount": 7, "totalTokenCount": 7, "trafficType": "ON_DEMAND_FLEX"},
             }
         ).encode(),
+        {"service_tier": "flex"},
+    ),
+    "Google AI": (
+        "gemini",
+        False,
+        json.dumps(
+            {
+                "candidates": [{"finishReason": "STOP"}],
+                "usageMetadata": {"promptTokenCount": 7, "totalTokenCount": 7, "serviceTier": "priority"},
+            }
+        ).encode(),
+        {"service_tier": "priority"},
+    ),
+    "Google AI, the enum's word": (
+        "gemini",
+        True,
+        _sse(
+            {
+                "candidates": [{"finishReason": "STOP"}],
+                "usageMetadata": {"promptTokenCount": 7, "totalTokenCount": 7, "serviceTier": "SERVICE_TIER_FLEX"},
+            }
+        ),
         {"service_tier": "flex"},
     ),
     "Converse": (

@@ -96,6 +96,38 @@ def test_the_first_place_that_has_a_number_wins() -> None:
     assert counts({**both, "prompt_tokens_details": None}) == {Counter.CACHE_READ: 10}
 
 
+def test_what_alibaba_writes_to_an_explicit_cache_is_a_write_of_five_minutes() -> None:
+    details = {
+        "text_tokens": 2059,
+        "cached_tokens": 0,
+        "cache_creation_input_tokens": 2048,
+        "cache_creation": {"ephemeral_5m_input_tokens": 2048},
+        "cache_type": "ephemeral",
+    }
+    report = read_report(
+        msgspec.json.encode({"prompt_tokens": 2059, "completion_tokens": 9, "prompt_tokens_details": details})
+    )
+    assert report is not None
+    buckets = settle(NO_READING.join(report), CONVENTION, ended=True).usage.buckets
+    assert {bucket: count for bucket, count in buckets.items() if count} == {
+        Bucket.INPUT: 11,
+        Bucket.CACHE_WRITE_5M: 2048,
+        Bucket.OUTPUT: 9,
+    }
+
+
+def test_litellms_proxy_says_for_how_long_a_cache_was_written() -> None:
+    lifetimes = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}
+    details = {"cached_tokens": 80, "cache_creation_tokens": 30, "cache_creation_token_details": lifetimes}
+    assert counts({"prompt_tokens": 200, "prompt_tokens_details": details}) == {
+        Counter.INPUT: 200,
+        Counter.CACHE_READ: 80,
+        Counter.CACHE_WRITE: 30,
+        Counter.CACHE_WRITE_5M: 10,
+        Counter.CACHE_WRITE_1H: 20,
+    }
+
+
 def test_seconds_and_prices_are_not_tokens() -> None:
     odd = {"prompt_audio_seconds": 4, "cost": 0.5, "queue_time": 0.1, "num_sources_used": 3, "prompt_tokens": 2}
     assert counts(odd) == {Counter.INPUT: 2}

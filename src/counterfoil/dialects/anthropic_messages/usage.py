@@ -73,8 +73,18 @@ def read_report(raw: bytes | msgspec.Raw, where: Where, *, declined: bool = Fals
 
 
 def _rate(said: Mapping[str, Any]) -> Mapping[str, str]:
-    """https://platform.claude.com/docs/en/api/service-tiers, https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
-    return rate_context(service_tier=said.get("service_tier"), speed=said.get("speed"))
+    """https://platform.claude.com/docs/en/api/service-tiers, https://platform.claude.com/docs/en/build-with-claude/fast-mode,
+    and the place of inference, which is dearer where it was chosen (`us`: a tenth):
+    https://platform.claude.com/docs/en/manage-claude/data-residency"""
+    place = said.get("inference_geo")
+    return rate_context(
+        service_tier=said.get("service_tier"),
+        speed=said.get("speed"),
+        inference_geo=None if place in _ANYWHERE else place,
+    )
+
+
+_ANYWHERE: Final = ("global", "not_available")
 
 
 def _counts(said: Mapping[str, Any]) -> dict[Counter, int | None]:

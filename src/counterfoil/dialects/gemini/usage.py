@@ -64,10 +64,19 @@ def read_report(raw: bytes | msgspec.Raw, *, last: bool = True) -> Report | None
         counts.pop(Counter.TOTAL, None)
     if not counts:
         return None
-    tier = _TRAFFIC.get(str(said.get("trafficType")))
-    return Report(counts, estimated=said.get(ESTIMATED) is True, context=rate_context(service_tier=tier), raw=word)
+    return Report(counts, estimated=said.get(ESTIMATED) is True, context=_rate(said), raw=word)
 
 
+def _rate(said: Mapping[str, Any]) -> Mapping[str, str]:
+    """Google AI says the tier itself: https://ai.google.dev/gemini-api/docs/priority-inference"""
+    tier = said.get("serviceTier")
+    if isinstance(tier, str):
+        tier = tier.removeprefix(_TIER).lower()
+    return rate_context(service_tier=tier or _TRAFFIC.get(str(said.get("trafficType"))))
+
+
+_TIER: Final = "SERVICE_TIER_"
+"""What the enum's words begin with where they are written in full."""
 _TRAFFIC: Final[Mapping[str, str]] = {
     "ON_DEMAND": "standard",
     "ON_DEMAND_PRIORITY": "priority",

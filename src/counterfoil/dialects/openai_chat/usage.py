@@ -37,6 +37,14 @@ PLACES: Final[tuple[tuple[Counter, tuple[str, ...]], ...]] = (
     (Counter.CACHE_READ, ("cache_read_input_tokens",)),  # openai.chat/databricks
     (Counter.CACHE_WRITE, ("prompt_tokens_details", "cache_write_tokens")),  # openai.chat/openrouter
     (Counter.CACHE_WRITE, ("cache_creation_input_tokens",)),  # openai.chat/databricks, openai.chat/vercel-gateway
+    # https://www.alibabacloud.com/help/en/model-studio/context-cache: written at 125 % of the input's price
+    (Counter.CACHE_WRITE, ("prompt_tokens_details", "cache_creation_input_tokens")),
+    (Counter.CACHE_WRITE_5M, ("prompt_tokens_details", "cache_creation", "ephemeral_5m_input_tokens")),
+    (Counter.CACHE_WRITE_1H, ("prompt_tokens_details", "cache_creation", "ephemeral_1h_input_tokens")),
+    # https://docs.litellm.ai/docs/completion/prompt_caching, of Claude behind it
+    (Counter.CACHE_WRITE, ("prompt_tokens_details", "cache_creation_tokens")),
+    (Counter.CACHE_WRITE_5M, ("prompt_tokens_details", "cache_creation_token_details", "ephemeral_5m_input_tokens")),
+    (Counter.CACHE_WRITE_1H, ("prompt_tokens_details", "cache_creation_token_details", "ephemeral_1h_input_tokens")),
     (Counter.INPUT_AUDIO, ("prompt_tokens_details", "audio_tokens")),
     (Counter.INPUT_AUDIO, ("audio_prompt_tokens",)),  # azure.chat/azure-ai
     (Counter.INPUT_IMAGE, ("prompt_tokens_details", "image_tokens")),
