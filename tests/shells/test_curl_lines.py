@@ -157,7 +157,8 @@ def serving(gateway: Port4000) -> Iterator[Port4000]:
         )
     try:
         until = time.monotonic() + 30
-        while not is_ready():
+        # The log first: another program's gateway may have come to the port before this one could.
+        while b"http://127.0.0.1:4000/" not in (gateway.directory / "log").read_bytes() or not is_ready():
             assert process.poll() is None, (gateway.directory / "log").read_text()
             assert time.monotonic() < until, "the gateway did not become ready"
             time.sleep(0.05)
