@@ -440,6 +440,12 @@ def test_service_tier(tier: str, written: str) -> None:
     assert body(service_tier=tier)["service_tier"] == written
 
 
+def test_temperature_and_top_p_of_one_are_not_said_because_claude_refuses_both_at_once() -> None:
+    assert body(temperature=0.7, top_p=1.0) == {**body(), "temperature": 0.7}
+    assert body(temperature=1.0, top_p=0.9) == {**body(), "top_p": 0.9}
+    assert body(temperature=1, top_p=1) == body()
+
+
 def test_what_a_model_refuses_is_left_out_where_it_asks_for_the_default() -> None:
     newest = Quirks(unsupported=frozenset({"temperature", "top_p", "output_config.effort"}))
     assert "temperature" not in body(temperature=1.0, quirks=newest)
@@ -489,8 +495,8 @@ REQUESTS = st.builds(
     st.just("claude-made-1"),
     conversations(),
     max_output_tokens=st.integers(1, 10**6),
-    temperature=st.none() | st.floats(0, 1),
-    top_p=st.none() | st.floats(0, 1),
+    temperature=st.none() | st.floats(0, 1, exclude_max=True),
+    top_p=st.none() | st.floats(0, 1, exclude_max=True),
     top_k=st.none() | st.integers(1, 100),
     stop=st.lists(WORD, max_size=2).map(tuple),
     user=st.none() | WORD,

@@ -388,6 +388,12 @@ def test_inference_fields_have_their_own_names() -> None:
     }
 
 
+def test_temperature_and_top_p_of_one_are_said_where_the_maker_does_otherwise_unasked() -> None:
+    assert body_of(ask(temperature=0.5, top_p=1.0))["inferenceConfig"] == {"temperature": 0.5}
+    assert "inferenceConfig" not in body_of(ask(temperature=1.0, top_p=1.0))
+    assert body_of(ask(temperature=0.5, top_p=1.0), NOVA)["inferenceConfig"] == {"temperature": 0.5, "topP": 1.0}
+
+
 @pytest.mark.parametrize(
     ("model", "extra"),
     [

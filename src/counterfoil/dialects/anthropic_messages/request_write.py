@@ -103,8 +103,9 @@ _ASKS_NOTHING: Final = frozenset(
 _ALWAYS_SILENT: Final = frozenset({"stream_options"})
 """The gateway answers these itself."""
 
-_DEFAULTS: Final[Mapping[str, object]] = {"temperature": 1, "top_p": 1}
-"""What a provider that refuses the field does anyway (Claude 4.7 and later refuse sampling parameters)."""
+_UNASKED: Final = 1
+"""Temperature and `top_p` where nobody says them. Clients of other APIs send both with this value; Claude refuses both
+at once since 4.1, and other values since 4.7 (https://platform.claude.com/docs/en/about-claude/models/migration-guide)."""
 
 
 def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) -> WrittenRequest:
@@ -244,12 +245,12 @@ def _write_format(body: Block, request: ChatRequest, desk: Desk) -> None:
 
 
 def _write_sampling(body: Block, request: ChatRequest, desk: Desk) -> None:
-    if request.temperature is not None:
+    if request.temperature not in (None, _UNASKED):
         if 0 <= request.temperature <= 1:
             body["temperature"] = request.temperature
         else:
             desk.cannot("temperature", "the Anthropic messages API takes 0 to 1")
-    if request.top_p is not None:
+    if request.top_p not in (None, _UNASKED):
         body["top_p"] = request.top_p
     if request.top_k is not None:
         body["top_k"] = request.top_k
@@ -315,9 +316,5 @@ def _leave_out_unsupported(body: Block, quirks: Quirks, desk: Desk) -> None:
             if not body[outer]:
                 del body[outer]
         elif not inner and outer in body:
-            if body[outer] != _DEFAULTS.get(outer, _NO_DEFAULT):
-                desk.cannot(name, "the provider refuses it for this model")
+            desk.cannot(name, "the provider refuses it for this model")
             del body[outer]
-
-
-_NO_DEFAULT: Final = object()

@@ -31,6 +31,9 @@ class Maker(msgspec.Struct, frozen=True):
     """Which reasoning may go back: with a proof; without one; both; none."""
     caches: bool = False
     """Cache marks mean something."""
+    unasked: float | None = None
+    """Temperature and `top_p` where nobody says them, if the maker says what they are. Claude refuses both at once, and
+    clients of other APIs send both with this value."""
 
 
 UNKNOWN: Final = Maker(reasoning="native", history="any", caches=True)
@@ -38,7 +41,7 @@ UNKNOWN: Final = Maker(reasoning="native", history="any", caches=True)
 
 _MAKERS: Final = (
     # https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages-request-response.html
-    Maker(models=("anthropic.claude",), top_k=("top_k",), reasoning="claude", history="signed", caches=True),
+    Maker(models=("anthropic.claude",), top_k=("top_k",), reasoning="claude", history="signed", caches=True, unasked=1),
     # https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html
     Maker(models=("amazon.nova-2",), top_k=("inferenceConfig", "topK"), reasoning="nova", caches=True),
     # https://docs.aws.amazon.com/nova/latest/userguide/complete-request-schema.html

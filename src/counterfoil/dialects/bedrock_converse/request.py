@@ -90,7 +90,7 @@ def _body(request: ChatRequest, model: str, quirks: Quirks, desk: Desk) -> Block
     if system:
         body["system"] = system
     extra: Block = {}
-    _write_inference(body, request, desk)
+    _write_inference(body, request, maker, desk)
     _write_tools(body, request, maker, desk)
     _write_makers_own(extra, request, maker, desk)
     write_thinking(body, extra, request, maker, quirks, desk)
@@ -103,12 +103,12 @@ def _body(request: ChatRequest, model: str, quirks: Quirks, desk: Desk) -> Block
     return body
 
 
-def _write_inference(body: Block, request: ChatRequest, desk: Desk) -> None:
+def _write_inference(body: Block, request: ChatRequest, maker: Maker, desk: Desk) -> None:
     written: Block = {}
     if request.max_output_tokens is not None:
         written["maxTokens"] = request.max_output_tokens
     for name, key, value in (("temperature", "temperature", request.temperature), ("top_p", "topP", request.top_p)):
-        if value is None:
+        if value in (None, maker.unasked):
             continue
         if 0 <= value <= 1:
             written[key] = value
