@@ -42,6 +42,14 @@ def test_a_dearer_tier_costs_more_and_a_slower_one_less() -> None:
     assert line_of("gpt-5", {"service_tier": "default"}).cost == usual
 
 
+@pytest.mark.parametrize("word", ["default", "standard", "auto", "on_demand"])
+def test_the_ordinary_tier_by_any_name_needs_no_remark(word: str) -> None:
+    line = line_of("llama-3.1-8b-instant", {"service_tier": word}, price_id="groq")
+    assert line.cost
+    assert line.priced_by is not None
+    assert line.priced_by.notes == ()
+
+
 def test_fast_mode_is_priced_as_fast() -> None:
     fast, usual = (
         line_of("claude-opus-4-8", context, price_id="anthropic").cost or 0 for context in ({"speed": "fast"}, {})

@@ -44,7 +44,8 @@ _DAY: Final = 86_400
 _LATEST: Final = 253_402_300_800
 """Year 10000, in seconds."""
 _COMPACT_DATE: Final = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
-_ORDINARY: Final = frozenset({"default", "standard", "auto"})
+_ORDINARY: Final = frozenset({"default", "standard", "auto", "on_demand"})
+"""Words for the tier that a list's plain rates are of; the last is Groq's: https://console.groq.com/docs/service-tiers"""
 
 
 class _Window(msgspec.Struct, frozen=True):
