@@ -398,6 +398,33 @@ def test_no_path_gets_out_of_the_list_in_disguise(provider: Playback, served: Ru
     assert (provider.served, served.entries()) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("query", "header"),
+    [
+        ("", "X-HTTP-Method-Override"),
+        ("", "x-http-method"),
+        ("", "x-method-override"),
+        ("", "x-original-url"),
+        ("", "X-Rewrite-URL"),
+        ("?$httpMethod=DELETE", None),
+        ("?a=1&%24HTTPMETHOD=DELETE", None),
+        ("?_method=DELETE", None),
+    ],
+)
+def test_a_request_that_names_another_method_or_path_beside_its_own_is_refused(
+    provider: Playback, served: RunningGateway, query: str, header: str | None
+) -> None:
+    headers = {header: "DELETE"} if header else {}
+    answer = served.call("POST", f"/passthrough/openai/v1/batches{query}", b"{}", {**JSON, **BILLING, **headers})
+    assert (answer.status, answer.error["code"]) == (400, "header_refused" if header else "query_refused")
+    assert (provider.served, served.entries()) == ([], [])
+
+
+def test_a_head_is_not_passed_on_and_no_answer_says_that_it_is(served: RunningGateway) -> None:
+    answer = served.call("HEAD", "/passthrough/openai/v1/files", None, BILLING)
+    assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET, PATCH, POST, PUT")
+
+
 def test_what_is_encoded_without_need_is_compared_and_sent_decoded(provider: Playback, served: RunningGateway) -> None:
     provider.queue(chat_reply(stream=False, usage=USAGE))
     assert call(served, "/openai/%76%31/chat/%63ompletions", CHAT).status == 200
@@ -490,7 +517,8 @@ def test_the_client_s_credentials_end_here_and_the_provider_s_begin_here(
     provider.queue(chat_reply(stream=False, usage=USAGE))
     answer = call(
         served,
-        f"/openai/v1/chat/completions?key={mine}&%6bey={mine}&api_key={mine}&access_token={mine}&include=a%20b&flag",
+        f"/openai/v1/chat/completions?key={mine}&%6bey={mine}&api_key={mine}&access_token={mine}&include=a%20b&flag"
+        f"&$key={mine}&oauth_token={mine}&userProject=project-of-the-client",
         CHAT,
         x_api_key=mine,
         api_key=mine,

@@ -226,20 +226,26 @@ def _bad_path(what: str) -> RequestError:
 
 _CREDENTIALS: Final = frozenset(
     {
+        "$key",
+        "$userproject",
         "access_token",
         "api-key",
         "api_key",
         "apikey",
         "auth_token",
         "key",
+        "oauth_token",
         "subscription-key",
         "token",
+        "userproject",
         "x-amz-credential",
         "x-amz-security-token",
         "x-amz-signature",
     }
 )
 """Parameters that show who pays: Gemini's `key`, which is ours here, and what other wires have in its place."""
+_OVERRULING: Final = frozenset({"$httpmethod", "_method"})
+"""Parameters that stand for another method where servers heed them (https://cloud.google.com/apis/docs/system-parameters)."""
 
 
 def plain_query(query: str) -> tuple[tuple[str, str], ...]:
@@ -250,6 +256,10 @@ def plain_query(query: str) -> tuple[tuple[str, str], ...]:
         raise RequestError(
             f"The query has more than {_PARAMETERS} parameters, or is not UTF-8.", code="query_refused"
         ) from None
+    if any(name.lower() in _OVERRULING for name, _ in pairs):
+        raise RequestError(
+            "The query asks for another method than the request's own, so it is not passed on.", code="query_refused"
+        )
     return tuple((name, value) for name, value in pairs if name.lower() not in _CREDENTIALS)
 
 

@@ -56,12 +56,14 @@ class Door(msgspec.Struct, frozen=True):
     """How what the path says comes into the body; None: the body says everything."""
     by_headers: bool = False
     """The path is of several dialects, and the request's headers tell which."""
+    heads: bool = True
+    """A HEAD is answered as a GET whose body is not sent."""
 
     @property
     def allow(self) -> str:
         """The value of an `Allow` header."""
-        return ", ".join(sorted({*self.methods, *(["HEAD"] if "GET" in self.methods else [])}))
+        return ", ".join(sorted({*self.methods, *(["HEAD"] if self.heads and "GET" in self.methods else [])}))
 
     def handler(self, method: str) -> Handler | None:
-        """Who answers `method`. A HEAD is a GET whose body is not sent."""
-        return self.methods.get("GET" if method == "HEAD" else method)
+        """Who answers `method`."""
+        return self.methods.get("GET" if method == "HEAD" and self.heads else method)

@@ -2,7 +2,8 @@
 
 Rule 1: off until it is written down, and then for the paths and the keys that are written down.
 Rule 2: the client's credentials end here and the provider's begin here. Neither goes further, in either direction.
-Rule 3: nothing of a body is changed. What is read of it (a model's name, the wish to stream) is for the books.
+Rule 3: which method and path are asked, the request line says. What would have the provider take others is refused.
+Rule 4: nothing of a body is changed. What is read of it (a model's name, the wish to stream) is for the books.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ _WHO_PAYS: Final = frozenset(
     }
 )
 """Whom the provider bills within the owner's account is the owner's to say."""
+_OVERRULING: Final = ("x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url")
+"""Headers that stand for another method or path where servers heed them, as Google's do
+(https://cloud.google.com/apis/docs/system-parameters): what the list allowed would not be what is done."""
 _SECRETS: Final = ("api-key", "apikey", "authorization", "cookie", "credential", "password", "secret", "token", "-auth")
 """Parts of the names of headers that show who somebody is."""
 _HEADER: Final = 8192
@@ -82,8 +86,6 @@ async def pass_through(gateway: Gateway, state: State, request: Request, found: 
     method = str(request.scope["method"])
     caller = state.access.admit(request, spends=method in _SPENDING)
     check_open(gateway)
-    if method == "HEAD":
-        raise _refused(405, FailureKind.INVALID_REQUEST, "HEAD is not passed on.", "method_not_allowed")
     through, raw = _entry(state, request)
     if not through.open_to(caller.key):
         message = (
@@ -95,6 +97,7 @@ async def pass_through(gateway: Gateway, state: State, request: Request, found: 
     if allowed is None:
         message = f"{method} is not allowed at this path of the passthrough {through.name!r}: its `paths` say what is."
         raise _refused(403, FailureKind.PERMISSION, message, "passthrough_path_not_allowed")
+    _check_overruling(request)
     query, asked = plain_query(request.query), through.asked(method, path)
     tags, limits = tags_of(request), state.config.limits
     body = await read_body(request, limits.body)
@@ -136,6 +139,13 @@ def _entry(state: State, request: Request) -> tuple[Passthrough, bytes]:
         )
         raise _refused(404, FailureKind.NOT_FOUND, message, "path_not_found")
     return through, b"/" + rest
+
+
+def _check_overruling(request: Request) -> None:
+    for name in _OVERRULING:
+        if name.encode() in request.headers:
+            message = f"`{name}` asks for another method or path than the request's own, so it is not passed on."
+            raise RequestError(message, code="header_refused")
 
 
 def _is_json(request: Request) -> bool:

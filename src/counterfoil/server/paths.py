@@ -125,11 +125,11 @@ def _at(door: Door) -> Callable[[Mapping[str, str], str], Found]:
 def _passed(names: Mapping[str, str], query: str) -> Found:
     """What is asked of a provider beside the doors, told in the dialect whose paths begin like that."""
     dialect = _begun(f"/{names['rest']}")
-    door = Door(_PASSED.methods, dialect) if dialect is not None else _PASSED
+    door = Door(_PASSED.methods, dialect, heads=False) if dialect is not None else _PASSED
     return Found(door, door.dialect, Place(names=names))
 
 
-_PASSED: Final = Door(dict.fromkeys(METHODS, pass_through), by_headers=True)
+_PASSED: Final = Door(dict.fromkeys(METHODS, pass_through), by_headers=True, heads=False)
 
 _Reader = Callable[[Mapping[str, str], str], Found | None]
 """(what stands for each name, the query) -> the door; None: it is not this one."""
