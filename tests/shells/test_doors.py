@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from counterfoil.dialects.registry import CLIENT_DIALECTS
 from counterfoil.ledger.entry import Entry, Exit
 from counterfoil.server.pages import _DOORS as _PAGE_DOORS
 from counterfoil.server.paths import DOORS, dialect_at, find, not_found
-from counterfoil.testing import Playback, error_player, running
+from counterfoil.testing import Playback, Send, error_player, running
 from tests.shells.doors import CALLS, COUNTED, MODELS, REFUSALS, TEXT, USED, Way, play
 from tests.shells.gateway import HELLO, Answer, RunningGateway, gateway
 
@@ -125,13 +126,19 @@ def test_a_header_of_a_reply_is_no_longer_than_clients_read(provider: Playback, 
         assert len(answer.headers["x-counterfoil-dropped"]) == 4096
 
 
-def test_a_gemini_stream_has_no_comments(served: RunningGateway) -> None:
-    for model in ("gemini", "chat"):
-        asking = CALLS["gemini"].writers[0](model, True)
-        assert all(
-            line.startswith("data: ") or not line
-            for line in served.post(asking.body, asking.path).body.decode().splitlines()
-        )
+@pytest.mark.parametrize("model", ["gemini", "chat", "messages", "responses"])
+def test_a_gemini_stream_has_no_comments_whatever_its_provider_sends(
+    provider: Playback, served: RunningGateway, model: str
+) -> None:
+    asking = CALLS["gemini"].writers[0](model, True)
+    served.post(asking.body, asking.path)
+    plain = provider.served[-1].script
+    noted = plain.insert_at(1, Send(b": between\r\n\r\n"))
+    provider.queue(dataclasses.replace(noted, steps=(Send(b": before\r\n\r\n: inside\r\n"), *noted.steps)))
+    answer = served.post(asking.body, asking.path)
+    assert b": before" in provider.served[-1].script.body
+    assert CALLS["gemini"].read(answer, True).said == TEXT
+    assert all(line.startswith("data: ") or not line for line in answer.body.decode().splitlines())
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b"", b"null"])
@@ -229,11 +236,16 @@ def test_a_provider_without_the_operation_is_a_clear_400(
     ("path", "dialect", "hint"),
     [
         ("/v1/v1/messages", "anthropic_messages", "leave it out"),
+        ("/v1/v1beta/models/m:generateContent", "gemini", "leave it out"),
+        ("/openai/v1/v1/chat/completions", "openai_chat", "leave it out"),
+        ("//v1/messages", "openai_chat", "Two slashes"),
         ("/v1/messages/batches", "anthropic_messages", "Not served"),
         ("/v1/message", "openai_chat", "POST /v1/messages"),
         ("/v1/complete", "anthropic_messages", "POST /v1/messages"),
         ("/v1/responses/resp_1", "openai_responses", "not kept"),
         ("/v1beta/tunedModels/m:generateAnswer", "gemini", ":generateContent"),
+        ("/v1beta/models/m:predict", "gemini", ":generateContent"),
+        ("/v1beta/models/m:generateContent/", "gemini", "slash"),
         ("/v1beta/cachedContents", "gemini", ":generateContent"),
         ("/v1/audio/speech", "openai_chat", "Not served"),
         ("/openai/deployments/m/images/generations", "openai_chat", "Not served"),
@@ -291,6 +303,7 @@ def test_headers_too_large_are_refused_in_the_paths_dialect(served: RunningGatew
         ("/v1beta/models/m:generateContent", "", "m", False, ""),
         ("/v1beta/models/m:streamGenerateContent", "alt=sse", "m", True, ""),
         ("/v1beta/models/m:streamGenerateContent", "key=k&alt=sse", "m", True, ""),
+        ("/v1beta/models/m:streamGenerateContent", "$alt=sse", "m", True, ""),
         ("/v1beta/models/m:streamGenerateContent", "alt=json", "m", True, "array"),
         ("/v1/models/llama3:8b:generateContent", "", "llama3:8b", False, ""),
         ("/v1beta/models/house/m:generateContent", "", "house/m", False, ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,7 @@ class Raw:
             seen += more
         head, _, body = seen.partition(b"\r\n\r\n")
         assert b"connection: close" in head
+        assert re.search(rb"\r\nx-request-id: [0-9a-f-]{36}\r\nrequest-id: [0-9a-f-]{36}(?:\r\n|$)", head)
         return int(head.split()[1]), json.loads(body)["error"]
 
 
@@ -200,6 +202,13 @@ def test_what_is_no_http_is_a_400_in_shape(served: RunningGateway) -> None:
         client.send(b"\x16\x03\x01 this is TLS, or something\r\n\r\n")
         status, error = client.answer()
     assert (status, error["type"]) == (400, "invalid_request_error")
+
+
+def test_a_refused_head_is_named_as_its_client_named_it(served: RunningGateway) -> None:
+    with Raw(served) as client:
+        client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-request-id: req-7\r\na: b\r\nno colon\r\n\r\n")
+        seen = client.socket.recv(65536)
+    assert b"\r\nx-request-id: req-7\r\nrequest-id: req-7\r\n" in seen
 
 
 def test_one_connection_too_many_is_told_so(served: RunningGateway) -> None:

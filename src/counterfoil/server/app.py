@@ -8,15 +8,14 @@ Rule 4: every answer names its request: `x-request-id`, the client's own where i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.driver.drive import new_id
-from counterfoil.server.asgi import Gone, Receive, Request, Scope, Send, refuse_body, respond
-from counterfoil.server.cors import Headers, preflight
+from counterfoil.server.asgi import Gone, Receive, Request, Scope, Send, names_of, refuse_body, respond
+from counterfoil.server.cors import preflight
 from counterfoil.server.door import Found
 from counterfoil.server.doors import log_defect
 from counterfoil.server.gateway import Gateway
@@ -24,11 +23,6 @@ from counterfoil.server.paths import DOORS, dialect_at, find, not_found
 from counterfoil.server.state import State
 
 __all__ = ["DOORS", "Application"]
-
-_REPEATED: Final = re.compile(rb"[!-~]{1,128}")
-"""A client's own request id that is repeated: printable ASCII without spaces."""
-_ID_HEADERS: Final = (b"x-request-id", b"request-id")
-"""Under which names a reply is named: OpenAI's clients read the first, Anthropic's the second."""
 
 
 class Application:
@@ -45,7 +39,7 @@ class Application:
         state = gateway.state
         headers: dict[bytes, bytes] = dict(scope["headers"])
         id_ = new_id()
-        always = _always(headers, id_, state.access.cors.headers(headers.get(b"origin")))
+        always = (*names_of(headers, id_), *state.access.cors.headers(headers.get(b"origin")))
         request = Request(scope, headers, receive, send, id_, always)
         found: Found | None = None
         try:
@@ -73,6 +67,8 @@ class Application:
             )
             await request.send({"type": "http.response.body", "body": b"", "more_body": False})
             self._gateway.metrics.answered(None, 204)
+        elif method == "POST" and ":" in (found.place.model or ""):
+            raise not_found(request.path)  # no model but a method of one, that nobody answers (Gemini's `:predict`)
         else:
             await self._refuse(request, found, _wrong_method(method, door.allow), {"allow": door.allow})
 
@@ -91,13 +87,6 @@ class Application:
             await refuse_body(request, failure.status, body, more, self._gateway.patience.linger)
         else:
             await respond(request, failure.status, body, headers=more)
-
-
-def _always(headers: Mapping[bytes, bytes], id_: str, cors: Headers) -> Headers:
-    """What every answer to a request carries."""
-    own = headers.get(b"x-request-id", b"")
-    name = own if _REPEATED.fullmatch(own) else id_.encode()
-    return (*((header, name) for header in _ID_HEADERS), *cors)
 
 
 def _wrong_method(method: str, allow: str) -> Failure:

@@ -7,6 +7,7 @@ Rule 2: nothing is done per chunk but to hand it over.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ __all__ = [
     "Request",
     "Scope",
     "Send",
+    "names_of",
     "read_body",
     "refuse_body",
     "respond",
@@ -36,6 +38,10 @@ Send = Callable[[Message], Awaitable[None]]
 HEADER: Final = 4096
 """Characters of a header's value that are sent: clients give up on longer lines (Python's on 64 KiB of them)."""
 _CONTROL: Final = bytes((*range(32), 127))
+_REPEATED: Final = re.compile(rb"[!-~]{1,128}")
+"""A client's own request id that is repeated: printable ASCII without spaces."""
+_ID_HEADERS: Final = (b"x-request-id", b"request-id")
+"""Under which names a reply is named: OpenAI's clients read the first, Anthropic's the second."""
 
 
 class Gone(Exception):
@@ -67,6 +73,13 @@ class Request(msgspec.Struct, frozen=True):
     def header(self, name: bytes) -> str:
         """A header as text, empty where absent."""
         return self.headers.get(name, b"").decode("latin-1")
+
+
+def names_of(headers: Mapping[bytes, bytes], id_: str) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers that name an answer: the request's own `x-request-id` where it can be repeated, else `id_`."""
+    own = headers.get(b"x-request-id", b"")
+    name = own if _REPEATED.fullmatch(own) else id_.encode()
+    return tuple((header, name) for header in _ID_HEADERS)
 
 
 class AsgiClient:

@@ -108,7 +108,8 @@ _GEMINI_CALLS: Final = {dialect.name: _asked(dialect) for dialect in (GEMINI, GE
 
 def _gemini(names: Mapping[str, str], query: str) -> Found | None:
     """A method of a model; which, and what it asks for, is the dialect's to say."""
-    asked = asked_of(f"/{names['collection']}/{names['method']}", _value(query, "alt"))
+    alt = _value(query, "alt") or _value(query, "$alt")  # both are Google's
+    asked = asked_of(f"/{names['collection']}/{names['method']}", alt)
     if asked is None:
         return None
     door = _GEMINI_CALLS[asked.dialect]
@@ -201,7 +202,7 @@ _SHOWN_BY: Final = (
 )
 """Headers that only the clients of one dialect send."""
 _BEGINNINGS: Final = (
-    (re.compile(r"/v1(?:beta1?|alpha)/|/v1/projects/|(?:/v1)?/(?:models|tunedModels)/.+:[A-Za-z]+$"), GEMINI),
+    (re.compile(r"(?:/v1)?/v1(?:beta1?|alpha)/|/v1/projects/|(?:/v1)?/(?:models|tunedModels)/.+:[A-Za-z]+$"), GEMINI),
     (re.compile(r"(?:/v1){0,2}/(?:messages|complete)\b"), ANTHROPIC_MESSAGES),
     (re.compile(r"(?:/openai)?(?:/v1){0,2}/responses\b"), OPENAI_RESPONSES),
     (re.compile(r"(?:/v[12]){0,2}/rerank\b"), COHERE_RERANK),
@@ -226,7 +227,11 @@ def _begun(path: str) -> ClientDialect[Any] | None:
 
 
 _HINTS: Final = (
-    (re.compile(r"/v1/v1\b|/v1beta/v1"), "The base URL ends in a version, and the client adds its own: leave it out."),
+    (
+        re.compile(r"(?:/openai)?/v1(?:beta)?/v1(?:beta)?\b"),
+        "The base URL ends in a version, and the client adds its own: leave it out.",
+    ),
+    (re.compile(r".*//"), "Two slashes follow each other: leave out the one at the end of the base URL."),
     (re.compile(r".+/$"), "It ends in a slash too many."),
     (
         re.compile(r"(?:/openai)?(?:/v1)?/responses/"),

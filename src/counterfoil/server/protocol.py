@@ -1,6 +1,6 @@
 """What uvicorn leaves unbounded in HTTP itself: the size of a head, the time it may take, how many connections.
 
-Rule 1: an answer given here has the shape of every other error at its path, though no request was read.
+Rule 1: an answer given here has the shape of every other error at its path, and a name, though no request was read.
 Rule 2: nothing here runs per chunk of a reply.
 """
 
@@ -21,6 +21,8 @@ from uvicorn.server import ServerState
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
+from counterfoil.driver.drive import new_id
+from counterfoil.server.asgi import names_of
 from counterfoil.server.limits import Patience
 from counterfoil.server.paths import dialect_at
 
@@ -202,7 +204,8 @@ class Protocol(HttpToolsProtocol):
             return
         body = self._dialect().write_failure(failure)
         head = [STATUS_LINE[failure.status]]
-        head += [b"%s: %s\r\n" % pair for pair in self.server_state.default_headers]
+        read = {} if self._awaited == "nothing" else dict(self.headers)
+        head += [b"%s: %s\r\n" % pair for pair in (*self.server_state.default_headers, *names_of(read, new_id()))]
         head.append(b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body))
         self.transport.write(b"".join([*head, body]))
         self._disconnect()  # whoever waits for the rest of this body waits no longer
