@@ -27,6 +27,7 @@ from counterfoil.config import (
     Config,
     CorsConfig,
     DeploymentConfig,
+    Estimates,
     KeysConfig,
     LedgerConfig,
     Limits,
@@ -67,6 +68,7 @@ _GROUPS: Final[tuple[tuple[str, type[msgspec.Struct]], ...]] = (
     ("timeouts", Timeouts),
     ("retries", Retries),
     ("client_gone", ClientGone),
+    ("estimates", Estimates),
 )
 _UNITS: Final[Mapping[str, str]] = {"Seconds": "seconds", "Bytes": "bytes", "Limits.headers": "bytes"}
 """By the annotation's name, or by struct and field."""

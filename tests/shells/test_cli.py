@@ -99,6 +99,26 @@ def test_an_unknown_option_is_a_usage_error(name: str, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("serve --prot 4000", "serve: there is no --prot. Did you mean --port? `counterfoil serve --help` has"),
+        ("serve --config=x --chekc=y", "serve: there is no --chekc. Did you mean --check?"),
+        ("prices show gpt-4o --provder openai", "prices show: there is no --provder. Did you mean --provider?"),
+        ("models --zzzzzz", "models: there is no --zzzzzz. `counterfoil models --help` has"),
+        ("explain 019f 019e", "explain: '019e' is one word too many. `counterfoil explain --help` has"),
+        ("explain", "explain: the following arguments are required: ATTEMPT. `counterfoil explain --help` has"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_with_the_nearest_option(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == ExitCode.USAGE
+    err = capsys.readouterr().err
+    assert err.startswith(f"counterfoil: {said}")
+    assert err.count("\n") == 1
+
+
 def test_the_module_and_the_script_return_the_exit_code(tmp_path: Path) -> None:
     done = _shell("entries", "--data-dir", str(tmp_path))
     assert done.returncode == ExitCode.WRONG

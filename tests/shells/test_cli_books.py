@@ -287,6 +287,21 @@ def test_a_file_that_is_no_ledger_is_said(shell: Shell, tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+def test_books_beside_which_nothing_can_be_written_are_told_so_with_a_way_out(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    (tmp_path / "ledger.db").touch()
+    monkeypatch.setattr("counterfoil.cli.ledger.BooksReader", refused)
+    monkeypatch.setattr("counterfoil.cli.ledger.os.access", lambda path, mode: False)
+    said = (
+        f"counterfoil: The books at {tmp_path}/ledger.db cannot be read: unable to open database file. Copy {tmp_path} "
+    )
+    assert shell("usage", code=4)[1].startswith(said)
+
+
 # ---- usage and verify
 
 
@@ -317,7 +332,7 @@ def test_usage_adds_up_by_what_is_asked_with_a_total(books: LedgerBooks, shell: 
 
 def test_verify_agrees_and_names_what_does_not(books: LedgerBooks, shell: Shell, tmp_path: Path) -> None:
     _book(books, _entry(_opening(1)))
-    assert "1 attempts" in shell("verify")[0]
+    assert "(1 attempt)" in shell("verify")[0]
     with sqlite3.connect(tmp_path / "ledger.db") as connection:
         connection.execute("UPDATE totals SET output_tokens = output_tokens + 7")
     connection.close()
@@ -490,7 +505,9 @@ def test_times_are_read_as_utc(text: str, at: float) -> None:
 
 @pytest.mark.parametrize("words", [("--since", "soon"), ("--limit", "0"), ("--last", "-1"), ("--exit", "gone")])
 def test_a_wrong_argument_is_a_usage_error(words: tuple[str, ...], shell: Shell) -> None:
-    assert "usage: counterfoil entries" in shell("entries", *words, code=2)[1]
+    said = shell("entries", *words, code=2)[1]
+    assert said.startswith(f"counterfoil: entries: argument {words[0]}")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,46 @@ def test_books_that_cannot_be_opened_stop_the_start(tmp_path: Path, capsys: pyte
     assert "ledger.db" in capsys.readouterr().err
 
 
+def test_a_place_where_books_cannot_be_is_told_with_what_chose_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    config = tmp_path / "gateway.yaml"
+    for text, place in (("discover: false\n", "--data-dir"), ("ledger: {path: file/ledger.db}\n", "ledger.path")):
+        config.write_text(text)
+        words = ["serve", "--config", str(config), "--data-dir", str(tmp_path / "file"), "--port", "0"]
+        assert main(words) == ExitCode.UNREACHABLE
+        said = capsys.readouterr().err
+        assert f"The books at {tmp_path}/file/ledger.db cannot be opened: " in said
+        assert f"Name another place with {place}" in said
+        assert "Errno" not in said
+
+
+def test_what_is_found_wrong_after_reading_has_its_place_in_the_file_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "gateway.yaml"
+    for text, said in (
+        (
+            "\ncors: {origins: [https://app.example]}\n",
+            ":2:8: cors.origins: a gateway without keys answers no web page",
+        ),
+        ("\nprices: no.yaml\n", f":2:1: prices: {tmp_path}/no.yaml cannot be read: No such file or directory"),
+    ):
+        config.write_text(f"discover: false{text}")
+        assert main(["serve", "--config", str(config), "--check", "--data-dir", str(tmp_path)]) == 3
+        assert capsys.readouterr().err.startswith(f"counterfoil: {config}{said}")
+
+
+def test_a_word_that_no_model_has_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text("discover: false\n")
+    assert main(["models", "tides", "--offline", "--config", str(config), "--data-dir", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "No name here holds 'tides'. `counterfoil models` lists what is served.\n"
+
+
 def test_a_child_that_does_not_start_tells_why(tmp_path: Path) -> None:
     config = tmp_path / "gateway.yaml"
     config.write_text("modles: {}\n")

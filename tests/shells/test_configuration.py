@@ -138,7 +138,17 @@ def test_a_route_can_be_written_out_and_inherits_field_by_field() -> None:
         ("listen: {port: many}", ":1:16: listen.port: a whole number is expected"),
         ("listen: {port: 1.5}", ":1:16: listen.port: a whole number is expected"),
         ("timeouts: {connect: .inf}", ":1:21: timeouts.connect: a number is expected"),
-        ("listen: 4000", ":1:9: listen: a mapping is expected, not a single value"),
+        ("listen: 4000", ":1:9: listen: a mapping of host, port, drain is expected, not a single value"),
+        ("keys: [{name: a}]", ":1:7: keys: a mapping of required, static is expected, not a list"),
+        (
+            "timeouts: {total: 10s}",
+            ":1:19: timeouts.total: a number is expected; times are in seconds and sizes in bytes, without a unit",
+        ),
+        (
+            "limits: {body: 10 MB}",
+            ":1:16: limits.body: a whole number is expected; times are in seconds and sizes in bytes, without a unit",
+        ),
+        ("stream_usage: true", ":1:15: stream_usage: 'true' is not one of always, when_asked"),
         ("keys: {required: perhaps}", ":1:18: keys.required: true or false is expected"),
         ("keys: {}", ":1:7: keys: `required` is missing"),
         ("models: [a]", ":1:9: models: a mapping is expected, not a list"),
@@ -150,7 +160,10 @@ def test_a_route_can_be_written_out_and_inherits_field_by_field() -> None:
             ":1:17: ledger.fsync: 'alway' is not one of always, interval, never; did you mean 'always'?",
         ),
         ("listen: {port: 1, port: 2}", ":1:19: listen.port: this key is there twice; the first is on line 1"),
-        ("keys: {required: true}", ":1:8: keys.required: keys are required, but none is written: nobody could call"),
+        (
+            "keys: {required: true}",
+            ":1:8: keys.required: keys are required, but none is written under `static`: nobody could call",
+        ),
         ('ledger: {path: "${NOWHERE}"}', ":1:16: ledger.path: the environment variable NOWHERE is not set"),
         (
             'ledger: {path: "${1}"}',
@@ -199,6 +212,19 @@ def test_what_is_wrong_with_a_deployment_is_said_at_its_key(rest: str, said: str
 
 
 @pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        ("retries: {attempts: 1}", "retries: no such key here; it is one of models.NAME and of the top of the file"),
+        ("missing_usage: null", "missing_usage: no such key here; it is one of models.NAME and of the top of the file"),
+        ("deployments: []", "deployments: no such key here; it is one of models.NAME"),
+        ("static: []", "static: no such key here; it is one of keys"),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_told_where_it_belongs(rest: str, said: str) -> None:
+    assert wrong(deployment(f"api_key: k-12345678, {rest}")) == [f":2:57: models.m[0].{said}"]
+
+
+@pytest.mark.parametrize(
     ("text", "place"),
     [
         ("models:\n\tm: 1\n", "2:1"),
@@ -231,8 +257,10 @@ def test_a_provider_without_a_secret_or_an_address_stops_the_start() -> None:
 
 
 def test_a_deployment_in_the_place_of_a_list_is_called_by_its_name() -> None:
-    said = wrong("models:\n  m: {provider: openai, model: x}\n")
-    assert any("begin its line with a dash" in line for line in said)
+    assert wrong("models:\n  m: {provider: openai, model: x, retries: {attemps: 1}}\n") == [
+        ":2:3: models.m: a list of deployments is expected: begin its line with a dash",
+        ":2:45: models.m.retries.attemps: no such key; did you mean 'attempts'?",
+    ]
 
 
 def test_everything_that_is_wrong_is_said_at_once_in_the_files_order() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -151,6 +152,16 @@ def test_the_page_says_what_this_is_and_loads_nothing_from_elsewhere(tmp_path: P
         for path in ("/metrics", "/health/ready", "/health/live", "/v1/models"):
             assert f'href="{path}"' in text
             assert path in DOORS
+
+
+def test_what_the_page_shows_for_a_program_is_no_variable_of_a_shell(tmp_path: Path) -> None:
+    """`$COUNTERFOIL_KEY` is a variable in a shell only: in Python and JavaScript it would be sent as it stands."""
+    keys = "keys: {required: true, static: [{name: a, secret: one-secret-1}]}"
+    with gateway(tmp_path, {"m": "http://127.0.0.1:9/v1"}, keys) as served:
+        curl, python, script = re.findall(r"<pre>(.*?)</pre>", served.get("/").body.decode(), re.DOTALL)
+    assert '"Authorization: Bearer $COUNTERFOIL_KEY"' in curl
+    assert 'api_key="YOUR-GATEWAY-KEY"' in python
+    assert 'apiKey: "YOUR-GATEWAY-KEY"' in script
 
 
 def test_the_page_is_json_for_who_asks_for_json_and_has_a_head(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_closing_on_a_full_disk_does_not_fail_and_is_paid_when_there_is_room(
     journal.progress(progress_of(2, made=4))
     health = journal.health()
     assert not health.ok
-    assert "2 records are only in memory" in (health.reason or "")
+    assert "records that are only in memory: 2" in (health.reason or "")
     assert journal.entries([attempt_name(1)]) == [entry_of(1)]
     disk.works()
     journal.open(opening_of(3))

@@ -11,10 +11,11 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Final, Protocol, cast
+from typing import Final, NoReturn, Protocol, cast
 
 from counterfoil import __version__
 from counterfoil.cli.failure import CommandError, ExitCode
@@ -22,6 +23,7 @@ from counterfoil.cli.failure import CommandError, ExitCode
 __all__ = ["COMMANDS", "CommandModule", "main", "parser_of"]
 
 _PROGRAM: Final = "counterfoil"
+_OPTION: Final = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
 class CommandModule(Protocol):
@@ -109,8 +111,8 @@ def _run(words: list[str]) -> int:
     module = _module(name)
     try:
         parsed = _parser(name, module).parse_args(words[1:])
-    except SystemExit as end:  # argparse has said why
-        return end.code if isinstance(end.code, int) else ExitCode.USAGE
+    except SystemExit:  # --help was told
+        return ExitCode.DONE
     return module.run(parsed)
 
 
@@ -118,8 +120,32 @@ def _module(name: str) -> CommandModule:
     return cast("CommandModule", importlib.import_module(f"{__package__}.{name}"))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in a sentence, and where the arguments are told, instead of telling all of them first."""
+
+    def error(self, message: str) -> NoReturn:
+        told = message if message.endswith((".", "?")) else f"{message}."
+        raise CommandError(f"{self.prog.removeprefix(_PROGRAM).strip()}: {told}", self._lists(), code=ExitCode.USAGE)
+
+    def parse_known_args(  # type: ignore[override]  # one signature for argparse's overloads
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's, but what is left over is an error of the parser that knows its own options."""
+        found, left = super().parse_known_args(args, namespace)
+        option = next((word.partition("=")[0] for word in left if word.startswith("-")), None)
+        if option is not None:
+            near = get_close_matches(option, _OPTION.findall(self.format_usage()), n=1)
+            self.error(f"there is no {option}.{f' Did you mean {near[0]}?' if near else ''}")
+        if left:
+            self.error(f"{left[0]!r} is one word too many")
+        return found, left
+
+    def _lists(self) -> str:
+        return f"`{self.prog} --help` has all arguments."
+
+
 def _parser(name: str, module: CommandModule) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"{_PROGRAM} {name}",
         description=module.DESCRIPTION,
         epilog=f"examples:\n{module.EXAMPLES}",

@@ -39,7 +39,7 @@ _VOUCHERS = {
 
 
 def arrange(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("attempt", help="the attempt's id, or the beginning of it")
+    parser.add_argument("attempt", metavar="ATTEMPT", help="the attempt's id, or the beginning of it")
     add_books(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
 

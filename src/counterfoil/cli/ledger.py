@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -94,7 +95,13 @@ def reading(arguments: argparse.Namespace) -> Iterator[BooksReader]:
     except (sqlite3.Error, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise CommandError(f"The books at {path} cannot be read: {error}.", code=ExitCode.UNREACHABLE) from error
+        # SQLite writes beside a database that is only read (its index of what is not in it yet).
+        remedy = (
+            "" if os.access(path.parent, os.W_OK) else f"Copy {path.parent} to where it can be written: --data-dir."
+        )
+        raise CommandError(
+            f"The books at {path} cannot be read: {error}.", remedy, code=ExitCode.UNREACHABLE
+        ) from error
 
 
 def _opening_selected(attempt: OpenAttempt, selection: Selection) -> bool:

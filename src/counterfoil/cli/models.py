@@ -69,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         for model in models:
             print_json(model)
+    elif word is not None and not models:
+        print_note(f"No name here holds {word!r}. `counterfoil models` lists what is served.")
     elif word is not None:
         print_table(("model", "served by"), [(one.name, ", then ".join(one.deployments)) for one in models])
     else:

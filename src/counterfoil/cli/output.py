@@ -14,6 +14,7 @@ import msgspec
 
 __all__ = [
     "UNKNOWN",
+    "number",
     "plain",
     "print_json",
     "print_line",
@@ -64,6 +65,11 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: S
 def tokens(count: int | None) -> str:
     """A count for people."""
     return UNKNOWN if count is None else f"{count:,}"
+
+
+def number(count: int, one: str, many: str) -> str:
+    """A count with the word for it: `number(1, "attempt", "attempts")` is `1 attempt`."""
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def shortened(text: str, width: int | None = None) -> str:

@@ -31,7 +31,7 @@ EXAMPLES = """\
 def arrange(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="show|update")
     shown = actions.add_parser("show", help="every price of a model", description="Every listed price of a model.")
-    shown.add_argument("model")
+    shown.add_argument("model", metavar="MODEL", help="its name, as the provider or the list has it")
     shown.add_argument("--provider", help="only this provider's, by the price list's name")
     shown.add_argument("--json", action="store_true", help="one JSON object")
     shown.set_defaults(action=_show)

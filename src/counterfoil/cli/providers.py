@@ -53,7 +53,7 @@ class ProviderView(msgspec.Struct, frozen=True):
 
 
 def arrange(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", help="only this one, with all that is known of it")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="only this one, with all that is known of it")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.models import print_models, served_models
-from counterfoil.cli.output import print_line, print_note
+from counterfoil.cli.output import number, print_line, print_note
 from counterfoil.cli.places import add_books
 from counterfoil.cli.setup import gather, gather_or_refuse, ledger_of, needs_server, trial_model
 from counterfoil.stores.view import instant
@@ -135,9 +135,11 @@ def _serve(arguments: argparse.Namespace, setup: Setup) -> int:
     except (sqlite3.Error, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
+        said = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+        written = setup.config.ledger.path is not None
         raise CommandError(
-            f"The books at {ledger} cannot be opened: {error}.",
-            "Name another place with --data-dir.",
+            f"The books at {ledger} cannot be opened: {said}.",
+            f"Name another place with {'ledger.path in the configuration' if written else '--data-dir'}.",
             code=ExitCode.UNREACHABLE,
         ) from error
     finally:
@@ -152,10 +154,10 @@ def _announce(service: Service, setup: Setup, ledger: Path) -> None:
         print_line(f"found    {found.title} ({found.detail}){models}")
     for name in list(setup.config.models)[:20]:
         print_line(f"serving  {name}")
-    if service.books is not None and service.books.replayed.crashed:
-        print_line(
-            f"books    {len(service.books.replayed.crashed)} attempts were cut by a crash; their entries are closed"
-        )
+    crashed = 0 if service.books is None else len(service.books.replayed.crashed)
+    if crashed:
+        cut = number(crashed, "attempt was", "attempts were")
+        print_line(f"books    {cut} cut by a crash; {'its entry is' if crashed == 1 else 'their entries are'} closed")
     print_line(f"books    {ledger}")
     print_line(f"url      {service.base_url}")
     model = trial_model(setup)

@@ -9,7 +9,7 @@ import msgspec
 
 from counterfoil.cli.failure import ExitCode
 from counterfoil.cli.ledger import add_books, reading
-from counterfoil.cli.output import print_json, print_note, print_table, tokens
+from counterfoil.cli.output import number, print_json, print_note, print_table, tokens
 from counterfoil.cli.when import add_period
 from counterfoil.stores.projection import Total, TotalKey
 from counterfoil.stores.view import instant, usd
@@ -118,7 +118,8 @@ def _print(report: UsageReport) -> None:
         rows.append(("total", *[""] * (len(report.by) - 1), *_cells(report.total, units)))
     print_table(heads, rows, right=heads[len(report.by) :])
     if report.total.unknown:
-        print_note(f"{report.total.unknown} model runs have an input or output that nobody knows; it is in no sum.")
+        unknown = number(report.total.unknown, "model run has", "model runs have")
+        print_note(f"{unknown} an input or output that nobody knows; it is in no sum.")
 
 
 def _name(row: UsageRow, word: str) -> str:

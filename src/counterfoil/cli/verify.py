@@ -8,7 +8,7 @@ import msgspec
 
 from counterfoil.cli.failure import ExitCode
 from counterfoil.cli.ledger import add_books, reading
-from counterfoil.cli.output import print_json, print_line
+from counterfoil.cli.output import number, print_json, print_line
 from counterfoil.stores.projection import Difference
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "arrange", "run"]
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             _print(difference)
         print_line(f"{len(differences)} totals are not what their entries add up to.")
     else:
-        print_line(f"The totals are what the entries add up to ({attempts:,} attempts).")
+        print_line(f"The totals are what the entries add up to ({number(attempts, 'attempt', 'attempts')}).")
     return ExitCode.WRONG if differences else ExitCode.DONE
 
 

@@ -17,7 +17,7 @@ from counterfoil.config import Config, DeploymentConfig
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.driver.deployment import Built, DeploymentError, build_deployment, load_table
 from counterfoil.driver.passthrough import build_passthrough
-from counterfoil.driver.written import SIZE_LIMIT, Problem, Unreadable, Writing, nearest
+from counterfoil.driver.written import SIZE_LIMIT, Mark, Problem, Unreadable, Writing, nearest
 from counterfoil.providers.provider import Provider
 from counterfoil.transport.secret import SHORTEST, Secret, SecretStore, same_secret
 
@@ -44,6 +44,12 @@ class Loaded(msgspec.Struct, frozen=True):
     warnings: tuple[Problem, ...] = ()
     path: Path | None = None
     """The file; None when there is none."""
+    marks: Mapping[str, Mark] = {}
+    """Where in it each dotted path stands."""
+
+    def wrong(self, key: str, message: str) -> ConfigurationError:
+        """The error for what is found wrong with a key later, with its place in the file."""
+        return ConfigurationError([Problem(str(self.path or "configuration"), message, key, self.marks.get(key))])
 
 
 def load(path: Path, environ: Mapping[str, str], table: Mapping[str, Provider] | None = None) -> Loaded:
@@ -62,7 +68,9 @@ def load(path: Path, environ: Mapping[str, str], table: Mapping[str, Provider] |
     except UnicodeDecodeError as error:
         raise ConfigurationError([Problem(file, f"not UTF-8: byte {error.start}")]) from None
     except OSError as error:
-        raise ConfigurationError([Problem(file, error.strerror or "cannot be read")]) from error
+        raise ConfigurationError(
+            [Problem(file, f"cannot be read: {error.strerror or type(error).__name__}")]
+        ) from error
     return load_text(text, environ, path=path, table=table)
 
 
@@ -91,8 +99,8 @@ def load_text(
     _build_each(config, environ, table, writing, secrets, warnings)
     if writing.problems:
         raise ConfigurationError(sorted(writing.problems, key=_place))
-    noted = tuple(Problem(str(path), message, key, writing.mark(key)) for key, message in warnings)
-    return Loaded(config, SecretStore(secrets), noted, path)
+    noted = tuple(Problem(str(path), message, key, writing.marks.get(key)) for key, message in warnings)
+    return Loaded(config, SecretStore(secrets), noted, path, writing.marks)
 
 
 def _take_secrets(raw: dict[str, Any], writing: Writing, secrets: dict[str, Secret]) -> None:
@@ -166,7 +174,7 @@ def _check_names(raw: dict[str, Any], writing: Writing) -> None:
         if isinstance(route, list) and not route:
             writing.note(f"models.{name}", "a route needs at least one deployment")
         if isinstance(route, dict) and "deployments" not in route:
-            writing.note(f"models.{name}", "a list of deployments is expected: begin its line with a dash")
+            writing.instead(f"models.{name}", "a list of deployments is expected: begin its line with a dash")
 
 
 def _check_keys(
@@ -175,7 +183,7 @@ def _check_keys(
     if config.keys is None:
         return
     if config.keys.required and not config.keys.static:
-        writing.note("keys.required", "keys are required, but none is written: nobody could call")
+        writing.note("keys.required", "keys are required, but none is written under `static`: nobody could call")
     names: set[str] = set()
     values: list[str] = []
     for place, key in enumerate(config.keys.static):

@@ -18,6 +18,8 @@ import msgspec
 import msgspec.inspect as shape
 import yaml
 
+from counterfoil.driver.key_homes import homes_of
+
 __all__ = ["SIZE_LIMIT", "Mark", "Problem", "Unreadable", "Writing", "close_names", "nearest"]
 
 SIZE_LIMIT: Final = 1 << 20
@@ -27,6 +29,7 @@ _ALIASES: Final = 64
 _VALUES: Final = 50_000
 """Values read in all; a shared one counts each time, so aliases cannot multiply without end."""
 _PROBLEMS: Final = 100
+_FEW: Final = 8  # keys of a mapping that are named where it should have stood
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPER: Final[Mapping[type[yaml.Event], int]] = {
@@ -38,11 +41,14 @@ _DEEPER: Final[Mapping[type[yaml.Event], int]] = {
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
 _WHOLE: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _DECIMAL: Final = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?([eE][-+]?[0-9]{1,2})?")
+_WITH_UNIT: Final = re.compile(r"[0-9][0-9._]*\s*[A-Za-z]{1,8}")
 _TRUE: Final = frozenset({"true", "yes", "on"})
 _FALSE: Final = frozenset({"false", "no", "off"})
 _WORDS: Final = {"bool": "a yes or no", "int": "a number", "float": "a number", "null": "nothing"}
 _KEY: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
 """A word that is surely a mistaken key, and no secret that slipped into its place."""
+_UNKNOWN: Final = "no such key"
+_SURELY: Final = 0.8  # so like a known key that it is that one misspelt, and no other one in the wrong place
 _QUOTED: Final = re.compile(r"'[^']{4,}'|\"[^\"]{4,}\"")
 _TAG: Final = "tag:yaml.org,2002:"
 _PLAIN: Final = frozenset({"str", "int", "float", "bool", "null", "timestamp", "value", "merge"})
@@ -115,6 +121,7 @@ class Writing:
         """By dotted path: the variable that is a value's whole text and gave it its value."""
         self._environ = environ
         self._marks: dict[str, Mark] = {}
+        self._homes: Mapping[str, tuple[str, ...]] = {}
         self._read = 0
 
     def read(self, text: str, type_: type) -> object:
@@ -122,8 +129,9 @@ class Writing:
         node = self._compose(text)
         if node is None:
             return {}
+        self._homes = homes_of(kind := shape.type_info(type_))
         try:
-            return self._value(node, shape.type_info(type_), "")
+            return self._value(node, kind, "")
         except _Wrong:
             return {}
 
@@ -134,9 +142,19 @@ class Writing:
             at = at[: max(at.rfind("."), at.rfind("["), 0)]
         self._note(self._marks.get(at), key, message)
 
-    def mark(self, key: str) -> Mark | None:
-        """Where a dotted path stands."""
-        return self._marks.get(key)
+    def instead(self, key: str, message: str) -> None:
+        """Say this instead of what was noted at a dotted path, and of unknown keys of the mapping that stands there."""
+        self.problems = [
+            one
+            for one in self.problems
+            if one.key != key and not (one.key.rpartition(".")[0] == key and one.message.startswith(_UNKNOWN))
+        ]
+        self.note(key, message)
+
+    @property
+    def marks(self) -> Mapping[str, Mark]:
+        """Where each dotted path that was read stands."""
+        return self._marks
 
     def _note(self, mark: Mark | None, key: str, message: str) -> None:
         if len(self.problems) < _PROBLEMS:
@@ -198,17 +216,21 @@ class Writing:
             return self._value(node, forms[type(node)], key)
         if isinstance(node, yaml.ScalarNode) and shape.FloatType in map(type, kinds):
             return self._text(node, key)  # a number or its text: the text, so that it never becomes a float
+        only = next(iter(forms.values()))
+        if len(forms) == 1 and isinstance(only, shape.StructType):
+            return self._struct(node, only, key)
         raise self._wrong(node, key, f"{_wanted(forms.values())} is expected, not {_form(node)}")
 
     def _struct(self, node: yaml.Node, kind: shape.StructType, key: str) -> dict[str, object]:
-        if not isinstance(node, yaml.MappingNode):
-            raise self._wrong(node, key, f"a mapping is expected, not {_form(node)}")
         fields = {field.encode_name: field for field in kind.fields}
+        if not isinstance(node, yaml.MappingNode):
+            named = f" of {', '.join(fields)}" if len(fields) <= _FEW else ""
+            raise self._wrong(node, key, f"a mapping{named} is expected, not {_form(node)}")
         found: dict[str, object] = {}
         for name, inside, key_node, value in self._pairs(node, key):
             if name not in fields:
                 shown = inside if _KEY.fullmatch(name) else key
-                self._note(_mark(key_node.start_mark), shown, f"no such key{nearest(name, fields)}")
+                self._note(_mark(key_node.start_mark), shown, self._no_such_key(name, fields))
                 continue
             try:
                 found[name] = self._value(value, fields[name].type, inside)
@@ -218,6 +240,13 @@ class Writing:
             if field.required and name not in found:
                 self._note(_mark(node.start_mark), key, f"`{name}` is missing")
         return found
+
+    def _no_such_key(self, name: str, fields: Iterable[str]) -> str:
+        """What is wrong with a key: it is misspelt, it stands in the wrong place, or nobody knows it."""
+        homes = self._homes.get(name, ())
+        if not homes or get_close_matches(name, list(fields), n=1, cutoff=_SURELY):
+            return f"{_UNKNOWN}{nearest(name, fields)}"
+        return f"{_UNKNOWN} here; it is one of {' and of '.join(home or 'the top of the file' for home in homes)}"
 
     def _dict(self, node: yaml.Node, kind: shape.DictType, key: str) -> dict[str, object]:
         if not isinstance(node, yaml.MappingNode):
@@ -256,7 +285,8 @@ class Writing:
         text, choices = self._text(node, key), [str(value) for value in kind.values]
         if text not in choices:
             shown = repr(node.value) if key not in self.references and len(node.value) <= 40 else "this"
-            raise self._wrong(node, key, f"{shown} is not one of {', '.join(choices)}{nearest(text, choices)}")
+            near = nearest(text, choices) if close_names(text, choices) else ""
+            raise self._wrong(node, key, f"{shown} is not one of {', '.join(choices)}{near}")
         return text
 
     def _bool(self, node: yaml.Node, key: str) -> bool:
@@ -269,7 +299,8 @@ class Writing:
         whole = isinstance(kind, shape.IntType)
         text = self._text(node, key)
         if not (_WHOLE if whole else _DECIMAL).fullmatch(text):
-            raise self._wrong(node, key, "a whole number is expected" if whole else "a number is expected")
+            unit = "; times are in seconds and sizes in bytes, without a unit" if _WITH_UNIT.fullmatch(text) else ""
+            raise self._wrong(node, key, f"a {'whole ' if whole else ''}number is expected{unit}")
         number = int(text) if whole else float(text)
         bounds = (
             (kind.ge, "at least", kind.ge is None or number >= kind.ge),

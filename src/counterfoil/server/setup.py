@@ -58,7 +58,10 @@ def load_setup(
     environ = os.environ if environ is None else environ
     loaded = load(path, environ) if path is not None else Loaded(Config(), SecretStore())
     config = override(loaded.config)
-    cors_rules(config)
+    try:
+        cors_rules(config)
+    except CounterfoilError as error:
+        raise loaded.wrong("cors.origins", error.failure.message.removeprefix("cors.origins: ")) from error
     found = NOTHING_FOUND
     if discovery_wanted(config):
         found = asyncio.run(discover(load_table(), environ, embedded_model=_embedded_model))
@@ -68,10 +71,10 @@ def load_setup(
     except DeploymentError as error:
         raise _wrong(error.message) from error
     except SheetError as error:
-        raise _wrong(f"prices: {error}") from error
+        raise loaded.wrong("prices", str(error)) from error
     except OSError as error:
-        raise _wrong(f"prices: {error.filename}: {error.strerror}") from error
-    _check_embedded(names)
+        raise loaded.wrong("prices", f"{error.filename} cannot be read: {error.strerror}") from error
+    _check_embedded(names, loaded)
     warnings = (*map(str, loaded.warnings), *prices.notices)
     return Setup(config, names, names.secrets, prices.table, found, warnings, environ)
 
@@ -87,13 +90,13 @@ def _embedded_model() -> str | None:
     return None if weights is None else weights.model_name
 
 
-def _check_embedded(names: Resolver) -> None:
+def _check_embedded(names: Resolver, loaded: Loaded) -> None:
     """The embedded engine answers whatever it is called: a wrong name would stand in the books as if it were true."""
     for route in names.routes.values():
         for one in route.deployments:
             model = _embedded_model() if one.base_url == EMBEDDED else one.model
             if model is not None and one.model != model:
-                raise _wrong(f"models.{route.name}: the embedded model is {model!r}, not {one.model!r}")
+                raise loaded.wrong(f"models.{route.name}", f"the embedded model is {model!r}, not {one.model!r}")
 
 
 def _wrong(message: str) -> CounterfoilError:

@@ -216,7 +216,7 @@ class Journal:
             faults = [fault for fault in (self._write_fault, self._sync_fault) if fault is not None]
             if not faults:
                 return HEALTHY
-            owed = f"; {len(self._owed)} records are only in memory" if self._owed else ""
+            owed = f"; records that are only in memory: {len(self._owed)}" if self._owed else ""
             return Health(False, "; ".join(faults) + owed)
 
     def shut(self, make_durable: Callable[[], None]) -> None:

@@ -92,7 +92,8 @@ class Writer:
     def health(self) -> Health:
         """Red while the database cannot be written, and for entries it refuses."""
         with self._changed:
-            reasons = [] if self._fault is None else [f"{self._fault}; {len(self._queue)} entries wait"]
+            waits = f"; entries that wait: {len(self._queue)}" if self._queue else ""
+            reasons = [] if self._fault is None else [f"{self._fault}{waits}"]
             for attempt, reason in list(self._refused.items())[:1]:
                 more = f" and {len(self._refused) - 1} more" if len(self._refused) > 1 else ""
                 reasons.append(f"the database refuses entry {attempt}{more} ({reason}); kept in the journal")

@@ -70,15 +70,20 @@ async def home(gateway: Gateway, state: State, request: Request, found: Found) -
     page = _PAGE.substitute(
         base_url=escape(base_url),
         doors="\n".join(
-            f"<tr><td>{whose}</td><td><code>{escape(origin + base)}</code></td><td>{' '.join(paths)}</td></tr>"
+            f"<tr><td>{whose}</td><td><code>{escape(origin + base)}</code></td><td>{_codes(paths)}</td></tr>"
             for whose, base, paths in _DOORS
         ),
         model=escape(names[0] if names else "MODEL"),
-        key="$COUNTERFOIL_KEY" if keys_needed else "any",
+        shell_key="$COUNTERFOIL_KEY" if keys_needed else "any",
+        key="YOUR-GATEWAY-KEY" if keys_needed else "any",
         models=_list(names, keys_needed=keys_needed),
         ready=_ready(gateway, state),
     )
     await respond(request, 200, page.encode(), "text/html; charset=utf-8", _HEADERS)
+
+
+def _codes(paths: tuple[str, ...]) -> str:
+    return " ".join(f"<code>{escape(path)}</code>" for path in paths)
 
 
 def _host(request: Request) -> str:
