@@ -153,6 +153,32 @@ def test_a_body_that_is_no_json_object_is_refused_in_the_doors_dialect(
         assert REFUSALS[way.dialect](answer)
 
 
+ENDLESS = "a" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "wrong"),
+    [
+        ("chat", "messages", {ENDLESS: 1}),
+        ("messages", "chat", {"messages": [{"role": ENDLESS, "content": "Hi"}]}),
+        ("responses", "chat", {"tools": [{"type": ENDLESS}]}),
+        ("gemini", "chat", {ENDLESS: 1}),
+        ("texts", "generate", {ENDLESS: 1}),
+        ("vectors", "google-vectors", {"encoding_format": ENDLESS}),
+        ("ranks", "other-ranks", {ENDLESS: 1}),
+    ],
+)
+def test_what_a_client_wrote_is_repeated_in_a_refusal_only_in_part(
+    served: RunningGateway, name: str, model: str, wrong: dict[str, Any]
+) -> None:
+    asking = CALLS[name].writers[0](model, False)
+    answer = served.post({**asking.body, **wrong}, asking.path)
+    assert answer.status == 400
+    message = REFUSALS[CALLS[name].dialect](answer)
+    assert "aaaa … aaaa" in message
+    assert len(answer.body) < 3000
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_an_unknown_model_is_a_404_in_the_doors_dialect(served: RunningGateway, name: str) -> None:
     way = CALLS[name]

@@ -10,6 +10,7 @@ only how pure code refuses a request.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -66,6 +67,12 @@ class Failure(msgspec.Struct, frozen=True):
     """The status the provider answered, if it answered."""
 
 
+_MESSAGE: Final = 2_000
+"""Characters of a refusal. What a client sent may be in it (a field's name, a word that is none of those known), and be
+of any length."""
+_PARAM: Final = 200
+
+
 class CounterfoilError(Exception):
     """The base of every error Counterfoil raises on purpose."""
 
@@ -78,4 +85,12 @@ class RequestError(CounterfoilError):
     """The request cannot be read, or cannot be carried to this provider."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> None:
-        super().__init__(Failure(FailureKind.INVALID_REQUEST, message, Fault.CLIENT, status, code=code, param=param))
+        said = _short(message, _MESSAGE)
+        where = None if param is None else _short(param, _PARAM)
+        super().__init__(Failure(FailureKind.INVALID_REQUEST, said, Fault.CLIENT, status, code=code, param=where))
+
+
+def _short(text: str, limit: int) -> str:
+    """Without its middle, where it is longer: the end says what to do."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
