@@ -417,6 +417,39 @@ def test_the_text_so_far_beside_a_delta_is_not_said_again() -> None:
     assert text_of(events) == "Low tide"
 
 
+def test_a_whole_message_at_the_end_of_minimaxs_stream_is_not_said_again() -> None:
+    whole = {"index": 0, "message": {"role": "assistant", "content": "Low tide"}, "finish_reason": "stop"}
+    placeholder = {"total_tokens": 0, "total_characters": 0}
+    events, decoder = events_of(
+        delta({"content": "Low"}, usage=placeholder),
+        delta({"content": " tide"}, usage=placeholder),
+        chunk([whole], object="chat.completion", usage=usage(10, 20)),
+    )
+    assert text_of(events) == "Low tide"
+    assert decoder.ended
+    assert of(UsageReported, events)[-1].report.counts[Counter.OUTPUT] == 20
+
+
+def test_a_whole_message_that_nothing_came_before_is_the_text() -> None:
+    whole = {"index": 0, "message": {"role": "assistant", "content": "Low tide"}, "finish_reason": "stop"}
+    events, _ = events_of(delta({"role": "assistant", "content": ""}), chunk([whole]))
+    assert text_of(events) == "Low tide"
+
+
+def test_moonshots_usage_inside_the_last_choice_is_a_report() -> None:
+    last = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage(19, 13)}
+    events, _ = events_of(delta({"content": "Hi"}), chunk([last]))
+    (reported,) = of(UsageReported, events)
+    assert (reported.report.counts[Counter.INPUT], reported.report.counts[Counter.OUTPUT]) == (19, 13)
+
+
+def test_usage_inside_a_choice_yields_to_the_frames_own() -> None:
+    last = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage(19, 13)}
+    events, _ = events_of(delta({"content": "Hi"}), chunk([last], usage=usage(20, 14)))
+    (reported,) = of(UsageReported, events)
+    assert reported.report.counts[Counter.INPUT] == 20
+
+
 # --- tools -----------------------------------------------------------------------------------------------------------
 
 

@@ -222,6 +222,15 @@ CASES: Mapping[str, Case] = {
             ),
         ),
     ),
+    "a message that repeats the deltas": Case(
+        "delta",
+        (
+            chunk(ROLE),
+            chunk(TEXT),
+            chunk({"index": 0, "message": {"role": "assistant", "content": "tide"}, "finish_reason": "stop"}),
+        ),
+        (chunk(ROLE), chunk(TEXT), chunk({"index": 0, "finish_reason": "stop", "delta": {}})),
+    ),
     "role missing in each choice": Case(
         "role",
         (chunk(TEXT), chunk({**TEXT, "index": 1}), chunk(TEXT)),

@@ -38,12 +38,14 @@ _OPAQUE: Final = ("annotations", "audio", "images", "extra_content")
 class ChoiceState:
     """What one choice has said so far, as far as what comes next depends on it."""
 
-    __slots__ = ("calls", "finished", "index", "thought")
+    __slots__ = ("calls", "finished", "index", "spoke", "thought")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.finished = False
         self.calls = CallBook(index)
+        self.spoke = False
+        """Text, a refusal or a call came."""
         self.thought = False
         """Reasoning came as plain text, and nothing has closed it."""
 
@@ -61,15 +63,20 @@ def read_content(said: Said, choice: ChoiceState, events: list[Event]) -> None:
     content = said.content
     if type(content) is str:
         if content:
+            choice.spoke = True
             events.append(TextDelta(content, index))
     elif type(content) is list:
         for raw in content:
+            choice.spoke = True
             _read_part(raw, index, events)
     elif type(content) is dict:
+        choice.spoke = True
         events.append(TextDelta(msgspec.json.encode(content).decode(), index))
     if said.refusal:
+        choice.spoke = True
         events.append(RefusalDelta(said.refusal, index))
     if said.tool_calls:
+        choice.spoke = True
         choice.calls.parts(said.tool_calls, events)
         events.extend(
             OpaqueGiven("extra_content", call.extra_content, index)

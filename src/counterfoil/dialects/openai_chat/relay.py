@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.error import Failure
-from counterfoil.core.event import Event, ReplyFailed
+from counterfoil.core.event import Event, ReasoningDelta, RefusalDelta, ReplyFailed, TextDelta, ToolCallStarted
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
 from counterfoil.dialects.openai_chat.endings import END_REPAIRS, Ending
 from counterfoil.dialects.openai_chat.failure import write_failure
@@ -47,6 +47,7 @@ from counterfoil.framing.frame import Frame
 __all__ = ["ChatRelay"]
 
 _END_MARK: Final = b"[DONE]"
+_SAYS: Final = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallStarted)
 
 
 class _Anything(msgspec.Struct, gc=False):
@@ -198,6 +199,7 @@ class ChatRelay:
         except UNREADABLE:
             return b"" if any(isinstance(event, ReplyFailed) for event in events) else data
         if rows is None:
+            progress.news = {event.choice for event in events if isinstance(event, _SAYS)}
             work.open("delta")
             work.repeated = set(progress.finished)
             for choice in work.choices:

@@ -119,7 +119,9 @@ def _choice_index(choice: ChoiceWork, progress: Progress) -> None:
 
 def _delta_missing(choice: ChoiceWork, progress: Progress) -> None:
     if choice.part is None and is_empty(choice.values.get("delta")):
-        choice.put_part(members_of(choice.values, "message") or {})
+        choice.put_part((members_of(choice.values, "message") or {}) if choice.number in progress.news else {})
+        if choice.number not in progress.news:
+            choice.drop("message")
 
 
 def _role(choice: ChoiceWork, progress: Progress) -> None:
@@ -149,8 +151,8 @@ CHOICE_REPAIRS: Final[tuple[Repair[ChoiceWork], ...]] = (
     Repair("choice index", "a choice without index is the first", "published schema (required)", _choice_index),
     Repair(
         "delta",
-        "a missing or null `delta` becomes the choice's `message`, or {}",
-        "published schema (required)",
+        "a missing or null `delta` becomes the choice's `message`; a `message` that repeats the deltas is left out",
+        "published schema (required); GCWing/OpenBitFun#792 (MiniMax ends with the whole message)",
         _delta_missing,
     ),
     Repair(

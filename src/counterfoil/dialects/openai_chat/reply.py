@@ -170,8 +170,11 @@ class ChatDecoder:
             self._cite(bytes(chunk.citations), events)
         if groq is not None:
             self._report(groq.usage, chunk, events)
-        if chunk.usage is not NOT_SENT:
+        if given(chunk.usage):
             self._report(chunk.usage, chunk, events)
+        else:
+            for choice in choices or ():
+                self._report(choice.usage, chunk, events)
         if chunk.timings is not NOT_SENT and given(chunk.timings):
             self._timings[self._scope(chunk)] = bytes(chunk.timings)
 
@@ -195,6 +198,8 @@ class ChatDecoder:
         spoken = said.delta if self._streamed else said.message
         if spoken is None:
             spoken = said.message if self._streamed else said.delta
+            if choice.spoke and self._streamed:  # MiniMax ends with all that its deltas said (OpenBitFun#792)
+                spoken = None
         if spoken is not None:
             read_content(spoken, choice, events)
         if said.logprobs is not NOT_SENT and given(said.logprobs):

@@ -118,13 +118,16 @@ class ReplyChoice(msgspec.Struct, frozen=True):
     index: Any = None
     delta: Said | None = None
     message: Said | None = None
-    """Of a whole reply. Perplexity's chunks have it beside `delta`, with all text so far: openai.chat/perplexity."""
+    """Of a whole reply. Perplexity's chunks have it beside `delta`, with all text so far: openai.chat/perplexity.
+    MiniMax ends a stream with it and without `delta`: GCWing/OpenBitFun#792."""
     finish_reason: Any = None
     """"" from Snowflake, "eos" from Together; absent in
     openai.chat/openai/dd-trace-py-chat-completion-image-input-0-ee93b0."""
     stop_reason: Any = None
     """vLLM: the stop string or token that matched (https://docs.vllm.ai/en/latest/serving/openai_compatible_server)."""
     logprobs: msgspec.Raw = NOT_SENT
+    usage: msgspec.Raw = NOT_SENT
+    """Moonshot's, on the last chunk, where another stands in the frame or not (earendil-works/pi#2017)."""
 
 
 class XGroq(msgspec.Struct, frozen=True):

@@ -247,6 +247,10 @@ class ChoiceWork:
         self.values[key] = value
         self.changed = True
 
+    def drop(self, key: str) -> None:
+        if self.values.pop(key, None) is not None:
+            self.changed = True
+
     def put_part(self, part: Values) -> None:
         """Replace its delta's members."""
         self.part, self.part_changed = part, True
@@ -311,6 +315,7 @@ class Progress:
         "identity",
         "identity_said",
         "last",
+        "news",
         "pending",
         "quirks",
         "settled",
@@ -334,6 +339,8 @@ class Progress:
         self.finished: set[int] = set()
         self.pending: Values = {}
         """Values of frames that had no choice to say, for the next frame that is carried."""
+        self.news: set[int] = set()
+        """Choices of which the frame says something that no earlier one said."""
         self.last: Values = {}
         """The provider's usage frame, which our last frame is made from."""
         self.settled: msgspec.Raw | None = None
