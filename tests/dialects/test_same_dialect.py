@@ -102,14 +102,14 @@ def relayed(one: Recorded, dialect: ClientDialect[Any]) -> tuple[list[Frame], by
         model="house-model",
         streamed=one.streamed,
         usage_asked=True,
-        choices=one.choices,
+        choices=one.asked.choices,
         input_estimate=7,
     )
     reply = Reply(
         dialect,
         Meter("", None),
         streamed=one.streamed,
-        choices=one.choices,
+        choices=one.asked.choices,
         quirks=quirks,
         limits=Limits(),
         headers=one.headers,

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from counterfoil.core.operation import Operation
-from counterfoil.dialects.dialect import ClientDialect, MissingUsage
+from counterfoil.dialects.dialect import ClientDialect, MissingUsage, Quirks
 from counterfoil.dialects.registry import CLIENT_DIALECTS, DIALECTS
 from counterfoil.exchange.call import Call
 from counterfoil.exchange.command import Command, Deliver, Finish, Head, Interrupted, Post, Read, Start
@@ -304,6 +304,26 @@ def test_a_text_that_stops_short_is_told_as_an_error_and_its_output_is_estimated
     assert (world.entry.usage.output_tokens or 0) > 0
     assert b'"error"' in world.sent
     assert b"[DONE]" not in world.sent
+
+
+def _of_prompt(index: int, read: int, wrote: int) -> bytes:
+    usage = {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote}
+    block = _chunk("x", "stop", usage=usage).replace(b'"index":0', b'"index":%d' % index)
+    return b"data: %b\n\n" % block
+
+
+def test_the_prompts_that_llama_cpp_reports_apart_add_up() -> None:
+    local = deployment(COMPLETIONS, quirks=Quirks(usage_per_choice=True))
+    blocks = [_of_prompt(1, 17, 4), _of_prompt(0, 6, 4), b"data: [DONE]\n\n"]
+    world = World(_answered(*blocks, kind=SSE))
+    world.run(_asked(COMPLETIONS, local, prompt=["short", "long"], stream=True))
+    check_books(world.log)
+    assert (world.entry.usage.input_tokens, world.entry.usage.output_tokens) == (23, 8)
+    assert not world.entry.discrepancies
+    twice = [_of_prompt(index, 6 if index < 2 else 17, 3) for index in range(4)]
+    world = World(_answered(*twice, b"data: [DONE]\n\n", kind=SSE))
+    world.run(_asked(COMPLETIONS, local, prompt=["short", "long"], n=2, stream=True))
+    assert (world.entry.usage.input_tokens, world.entry.usage.output_tokens) == (23, 12)
 
 
 def test_each_prompt_times_n_is_waited_for() -> None:

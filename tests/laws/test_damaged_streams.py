@@ -67,7 +67,7 @@ def _streams(dialect: str) -> tuple[Stream, ...]:
 def _stream(recorded: Recorded) -> Stream:
     frames = [frame.raw for frame in _framed(recorded)]
     quirks = Quirks() if recorded.provider is None else recorded.provider.quirks_for(recorded.model)
-    decoder = recorded.dialect.decoder(True, recorded.choices, quirks)
+    decoder = recorded.dialect.decoder(True, recorded.asked.choices, quirks)
     reports = [
         place
         for place, frame in enumerate(_framed(recorded))

@@ -261,6 +261,38 @@ def test_llama_cpp_whole_reply_reports_one_choice_and_the_other_is_estimated() -
     assert DiscrepancyKind.CHOICES_UNREPORTED in _kinds(settled)
 
 
+def _of_choice(choice: int, *, read: int, wrote: int) -> Report:
+    """As llama.cpp reports a choice of a completion: measured with two prompts of 6 and 17 tokens."""
+    return Report({Counter.INPUT: read, Counter.OUTPUT: wrote, Counter.TOTAL: read + wrote}, scope=choice)
+
+
+def test_llama_cpp_reports_each_prompt_and_the_prompts_add() -> None:
+    said = [_of_choice(1, read=17, wrote=4), _of_choice(0, read=6, wrote=4)]
+    settled = _settled(Convention(choices_per_prompt=1), *said)
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (23, 8)
+    assert _kinds(settled) == []
+
+
+def test_llama_cpp_repeats_a_prompt_for_each_of_its_choices_and_it_counts_once() -> None:
+    said = [_of_choice(choice, read=6 if choice < 2 else 17, wrote=3) for choice in (1, 0, 2, 3)]
+    settled = _settled(Convention(choices_per_prompt=2), *said)
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (23, 12)
+
+
+def test_a_prompt_that_nobody_reported_is_said_and_filled_from_the_request() -> None:
+    seen = Delivered(input=30, output=8, choices=frozenset({0, 1}), per_choice={0: 4, 1: 4})
+    settled = _settled(Convention(choices_per_prompt=1), _of_choice(0, read=6, wrote=4), seen=seen)
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (30, 8)
+    assert settled.usage.provenance[Bucket.INPUT] is Provenance.ESTIMATED
+    assert [(found.counter, found.reported, found.expected) for found in settled.discrepancies] == [
+        (Counter.OUTPUT, 1, 2),
+        (Counter.INPUT, 1, 2),
+    ]
+    shared = _settled(Convention(choices_per_prompt=2), _of_choice(0, read=6, wrote=4), seen=seen)
+    assert shared.usage.input_tokens == 6
+    assert shared.usage.provenance[Bucket.INPUT] is Provenance.REPORTED
+
+
 ZEROS = Report({Counter.INPUT: 0, Counter.OUTPUT: 0, Counter.TOTAL: 0, Counter.REASONING: 0})
 
 

@@ -250,6 +250,26 @@ def test_text_of_several_choices_is_put_together_in_their_order(
     assert line["text_sha256"] == hashlib.sha256(b"Hello there.Hello there. #1").hexdigest()
 
 
+def test_the_prompts_of_a_recorded_completion_are_known_from_its_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = []
+    for index, prompt in ((1, 17), (0, 6)):
+        choice = {"text": "x", "index": index, "logprobs": None, "finish_reason": "length"}
+        usage = {"prompt_tokens": prompt, "completion_tokens": 4, "total_tokens": prompt + 4}
+        frames.append(f"data: {json.dumps({'id': 'c', 'choices': [choice], 'usage': usage})}\n\n")
+    body = {"model": "play-1", "prompt": ["low", "and much higher"], "stream": True}
+    path = _recording(
+        tmp_path,
+        dialect="openai.completions",
+        provider="llama.cpp",
+        request={"body": body},
+        response={"headers": {"content-type": "text/event-stream"}, "body": "".join(frames)},
+    )
+    _, [line], _ = _metered(path, capsys=capsys)
+    assert (line["exit"], line["input_tokens"], line["output_tokens"]) == ("completed", 23, 8)
+
+
 def test_a_choice_that_never_finished_is_a_truncated_reply() -> None:
     frames = [frame.data for frame in ChatReply(text="Hello there.", n=2, done=False).script().frames]
     begun = [data for data in frames if b'"finish_reason":"' not in data or b'"index":0' in data]

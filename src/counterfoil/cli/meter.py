@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,10 @@ import msgspec
 
 from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.output import print_json, print_note
+from counterfoil.core.error import RequestError
 from counterfoil.core.estimate import estimate_body
 from counterfoil.core.event import TokensCounted
-from counterfoil.dialects.dialect import Dialect, Quirks
+from counterfoil.dialects.dialect import ClientDialect, Dialect, Quirks, RequestPeek
 from counterfoil.dialects.registry import DIALECTS
 from counterfoil.exchange.recorded import ReadReply, read_reply
 from counterfoil.exchange.reply import is_streamed
@@ -123,7 +125,7 @@ class Recorded(msgspec.Struct, frozen=True):
     model: str = ""
     status: int = 200
     headers: Mapping[str, str] = {}
-    choices: int = 1
+    asked: RequestPeek = RequestPeek("")
     request: bytes | None = None
 
     def read(self, pieces: Sequence[bytes] | None = None, *, estimate: bool = False) -> ReadReply:
@@ -134,9 +136,9 @@ class Recorded(msgspec.Struct, frozen=True):
             (self.data,) if pieces is None else pieces,
             self.dialect,
             streamed=self.streamed,
-            convention=default if row is None else row.convention_for(self.model, default),
+            convention=self.asked.reads(default if row is None else row.convention_for(self.model, default)),
             quirks=Quirks() if row is None else row.quirks_for(self.model),
-            choices=self.choices,
+            choices=self.asked.choices,
             status=self.status,
             headers=self.headers,
             input_estimate=estimate_body(self.request) if estimate and self.request is not None else None,
@@ -257,7 +259,6 @@ def read_record(name: str, data: bytes, table: Mapping[str, Provider]) -> Record
     body = _body(response)
     asked = request.body if request is not None else None
     wanted = record.stream if record.stream is not None else isinstance(asked, dict) and asked.get("stream") is True
-    choices = asked.get("n") if isinstance(asked, dict) else None
     return Recorded(
         id=record.id or name,
         dialect=dialect,
@@ -267,9 +268,18 @@ def read_record(name: str, data: bytes, table: Mapping[str, Provider]) -> Record
         model=record.model or "",
         status=response.status,
         headers=headers,
-        choices=choices if type(choices) is int and choices > 0 else 1,
+        asked=_peek(dialect, asked),
         request=None if asked is None else msgspec.json.encode(asked),
     )
+
+
+def _peek(dialect: Dialect[Any], asked: object) -> RequestPeek:
+    """What the request says of its reply; of one that is not whole (without its model), how many choices it asks."""
+    if isinstance(dialect, ClientDialect):
+        with contextlib.suppress(RequestError):
+            return dialect.peek_request(msgspec.json.encode(asked))
+    choices = asked.get("n") if isinstance(asked, dict) else None
+    return RequestPeek("", choices=choices if type(choices) is int and choices > 0 else 1)
 
 
 def _bytes(name: str, data: bytes, dialect: Dialect[Any], row: Provider | None, model: str) -> Recorded:
@@ -292,7 +302,7 @@ def _one(value: str | list[str]) -> str:
 
 def _row(table: Mapping[str, Provider], name: str, dialect: str) -> Provider | None:
     row = table.get(name)
-    return row if row is not None and row.dialect == dialect else None
+    return row.face(dialect) if row is not None and dialect in row.dialects else None
 
 
 def _contents(names: Sequence[str], *, raw: bool) -> Iterator[tuple[str, bytes]]:

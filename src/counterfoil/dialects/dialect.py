@@ -83,11 +83,20 @@ class RequestPeek(msgspec.Struct, frozen=True):
     usage_asked: bool = False
     """The client asked for the usage frame of a stream."""
     choices: int = 1
+    """Of all prompts together."""
+    prompts: int = 1
+    """How many prompts the choices are of, each of as many, in their order (legacy completions)."""
     user: str | None = None
     encoding: Literal["float", "base64"] | None = None
     """How the client wants vectors written; None: it did not say."""
     form: str = ""
     """Which shape of its dialect's replies the client wants, where there are several (`ClientDialect.forms`)."""
+
+    def reads(self, convention: Convention) -> Convention:
+        """How the provider's counters of this call are to be read."""
+        if self.prompts < 2:
+            return convention
+        return msgspec.structs.replace(convention, choices_per_prompt=self.choices // self.prompts)
 
 
 class WrittenRequest(msgspec.Struct, frozen=True):

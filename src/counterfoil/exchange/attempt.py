@@ -129,7 +129,7 @@ class Running:
             price_id=deployment.provider.price_id,
             free=deployment.provider.free or deployment.convention.no_model,
             own_prices=deployment.prices,
-            convention=deployment.convention,
+            convention=call.peek.reads(deployment.convention),
         )
         self.meter = meter_of(self.opening, call.input_estimate, context.corrector)
         self._headers["x-counterfoil-attempt"] = self.opening.attempt

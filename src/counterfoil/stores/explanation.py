@@ -183,7 +183,15 @@ def convention_in_words(convention: Convention, reading: Reading = NO_READING) -
         sentences.append("what the total has beyond that is reasoning")
     if convention.no_output:
         sentences.append("the answer is no text: output is 0 where nobody reports it")
+    if convention.choices_per_prompt is not None:
+        sentences.append(_shared(convention.choices_per_prompt))
     return tuple(sentences)
+
+
+def _shared(choices: int) -> str:
+    if choices == 1:
+        return "every choice has a prompt of its own: their inputs add up"
+    return f"every {choices} choices share a prompt, whose input counts once"
 
 
 def _side(side: str, parts: tuple[Counter, ...], included: frozenset[Counter], said: set[Counter]) -> tuple[str, ...]:

@@ -56,8 +56,9 @@ def is_underivable(top: Usage, delivered: Delivered) -> bool:
     return top.buckets.get(Bucket.OUTPUT) == 0 and delivered.output > 0
 
 
-def estimated(usage: Usage, delivered: Delivered, added: int, *, measured: bool) -> Usage:
-    """Fill what nobody reported with what was seen."""
+def estimated(usage: Usage, delivered: Delivered, added: int, *, measured: bool, all_input: bool = True) -> Usage:
+    """Fill what nobody reported with what was seen. `added`: output seen beyond what was reported. `all_input`: the
+    input that was reported is that of all prompts."""
     buckets, provenance = dict(usage.buckets), dict(usage.provenance)
 
     def put(bucket: Bucket, value: int) -> None:
@@ -67,6 +68,8 @@ def estimated(usage: Usage, delivered: Delivered, added: int, *, measured: bool)
     if Bucket.INPUT not in buckets and delivered.input is not None:
         parts = sum(buckets.get(bucket, 0) for bucket in INPUT_BUCKETS)
         put(Bucket.INPUT, max(0, delivered.input - parts))
+    elif not all_input and delivered.input is not None:
+        put(Bucket.INPUT, buckets[Bucket.INPUT] + max(0, delivered.input - (usage.input_tokens or 0)))
     if measured:
         if added:
             put(Bucket.OUTPUT, buckets.get(Bucket.OUTPUT, 0) + added)

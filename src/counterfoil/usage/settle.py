@@ -13,8 +13,11 @@ from typing import Final
 
 import msgspec
 
+from counterfoil.usage.choices import Said, whole_reply
+from counterfoil.usage.convention import Convention
 from counterfoil.usage.delivered import Delivered, estimated, is_hollow, is_underivable
-from counterfoil.usage.reading import WHOLE_REPLY, Counter, Observation, Reading, ReportLine
+from counterfoil.usage.discrepancy import Discrepancy, DiscrepancyKind
+from counterfoil.usage.reading import Counter, Reading, ReportLine
 from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, UNIT_BUCKETS, Bucket, Provenance, Usage, total_of
 
 __all__ = [
@@ -47,35 +50,6 @@ _SIDES: Final[Mapping[Bucket, Bucket]] = {
     **dict.fromkeys(INPUT_BUCKETS, Bucket.INPUT),
     **dict.fromkeys(OUTPUT_BUCKETS, Bucket.OUTPUT),
 }
-_ONCE_PER_REPLY: Final = frozenset({Counter.INPUT, *_INPUT_PARTS, *_WRITE_LIFETIMES, Counter.BILLED_INPUT})
-"""Counters that every choice repeats: n choices share one prompt."""
-
-
-class Convention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which counter includes which. A dialect declares one; a provider's row may override it, also by model pattern."""
-
-    input_includes: frozenset[Counter] = frozenset(
-        {
-            Counter.CACHE_READ,
-            Counter.CACHE_READ_AUDIO,
-            Counter.CACHE_WRITE,
-            Counter.INPUT_AUDIO,
-            Counter.INPUT_IMAGE,
-        }
-    )
-    """Parts already inside INPUT. A part that is not in here is added to it."""
-    output_includes: frozenset[Counter] = frozenset({Counter.REASONING, Counter.OUTPUT_AUDIO, Counter.OUTPUT_IMAGE})
-    """Parts already inside OUTPUT. A part that is not in here is added to it."""
-    total_is: frozenset[Counter] = frozenset({Counter.INPUT, Counter.OUTPUT})
-    """The counters, as reported, whose sum is TOTAL."""
-    hidden_reasoning: bool = False
-    """What TOTAL has beyond that sum is reasoning nobody itemised (Gemini's OpenAI face, WIRE.md 1)."""
-    input_falls: bool = False
-    """A later report may hold less input than an earlier one (Gemini, WIRE.md 1): only the last is exact."""
-    no_output: bool = False
-    """The answer is no text (vectors, a ranking): of a whole reply, output that nobody reports is 0, not unknown."""
-    no_model: bool = False
-    """No model runs (tokens are counted, not used): the usage is nothing, whatever is reported and however it ends."""
 
 
 class Finality(StrEnum):
@@ -84,28 +58,6 @@ class Finality(StrEnum):
     FINAL = "final"
     PARTIAL = "partial"
     NONE = "none"
-
-
-class DiscrepancyKind(StrEnum):
-    """A way in which a provider's numbers do not agree with themselves or with what was seen."""
-
-    TOTAL_MISMATCH = "total_mismatch"
-    PART_EXCEEDS_WHOLE = "part_exceeds_whole"
-    COUNTER_FELL = "counter_fell"
-    ZERO_BESIDE_TEXT = "zero_beside_text"
-    CHOICES_UNREPORTED = "choices_unreported"
-    LINES_DISAGREE = "lines_disagree"
-    IMPLAUSIBLE = "implausible"
-    """A number that no count can be: negative, or absurdly large. The raw report has it."""
-
-
-class Discrepancy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that did not add up. Stored with the entry; never an error."""
-
-    kind: DiscrepancyKind
-    counter: Counter
-    reported: int | None = None
-    expected: int | None = None
 
 
 class SettledLine(msgspec.Struct, frozen=True):
@@ -149,7 +101,7 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
     found = [Discrepancy(DiscrepancyKind.COUNTER_FELL, counter) for counter in sorted(reading.fell)]
     found += [Discrepancy(DiscrepancyKind.IMPLAUSIBLE, counter) for counter in sorted(reading.implausible)]
     voucher = Provenance.REPORTED if ended else Provenance.PARTIAL
-    whole, unreported = _whole_reply(reading, delivered, found)
+    whole, unreported = whole_reply(reading, convention, delivered, found)
     if delivered is not None and not reading.lines and is_hollow(whole, delivered):
         found.append(Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, delivered.output))
         whole = {}
@@ -175,11 +127,11 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
         if counts.get(Counter.OUTPUT) == 0 and delivered.output + delivered.reasoning > 0:
             found.append(Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, delivered.output))
         said = whole.get(Counter.OUTPUT)
-        added = unreported if ended else unreported + (delivered.since_report or 0)
+        added = unreported.output if ended else unreported.output + (delivered.since_report or 0)
         # A line's output and one derived from the total of a whole reply are measures too; a placeholder is not.
         placeholder = not reading.lines and (not ended if said is None else said.provisional)
         measured = Bucket.OUTPUT in lines[-1].usage.buckets and not placeholder
-        filled = estimated(lines[-1].usage, delivered, added, measured=measured)
+        filled = estimated(lines[-1].usage, delivered, added, measured=measured, all_input=not unreported.prompts)
         lower_bound = delivered.hidden and filled.provenance.get(Bucket.OUTPUT) is Provenance.ESTIMATED
         lines = (*lines[:-1], msgspec.structs.replace(lines[-1], usage=filled))
     lines = _billed(lines, [line.counts for line in reading.lines] or [counts], added)
@@ -197,42 +149,7 @@ def _finality(reading: Reading, ended: bool) -> Finality:
     return Finality.NONE if not reading.reports else Finality.FINAL if ended else Finality.PARTIAL
 
 
-_Said = Mapping[Counter, Observation]
-
-
-def _whole_reply(reading: Reading, delivered: Delivered | None, found: list[Discrepancy]) -> tuple[_Said, int]:
-    """The counters of the reply with those of its choices combined, and the estimate for choices nobody reported."""
-    scoped = {scope: said for scope, said in reading.scopes.items() if scope != WHOLE_REPLY}
-    whole = reading.scopes.get(WHOLE_REPLY, {})
-    if not scoped:
-        return whole, 0
-    combined: dict[Counter, Observation] = {}
-    for said in scoped.values():
-        for counter, observation in said.items():
-            before = combined.get(counter)
-            once = before is None or counter in _ONCE_PER_REPLY
-            combined[counter] = observation if once else _added(before, observation)
-    if len(scoped) > 1:
-        combined.pop(Counter.TOTAL, None)  # each choice's total holds the one prompt again
-    unreported = (delivered.choices if delivered else frozenset()) - scoped.keys()
-    if not unreported or Counter.OUTPUT in whole or delivered is None:
-        return {**combined, **whole}, 0
-    found.append(Discrepancy(DiscrepancyKind.CHOICES_UNREPORTED, Counter.OUTPUT, len(scoped), len(delivered.choices)))
-    return {**combined, **whole}, sum(delivered.per_choice.get(choice, 0) for choice in unreported)
-
-
-def _added(before: Observation | None, more: Observation) -> Observation:
-    if before is None:
-        return more
-    return Observation(
-        before.value + more.value,
-        max(before.ordinal, more.ordinal),
-        before.provisional or more.provisional,
-        before.estimated or more.estimated,
-    )
-
-
-def _stale(whole: _Said) -> bool:
+def _stale(whole: Said) -> bool:
     """Whether the cache write's lifetimes are older than the cache write itself (DESIGN 4.1.8)."""
     parent = whole.get(Counter.CACHE_WRITE)
     return parent is not None and any(

@@ -208,7 +208,8 @@ class CompletionDecoder:
     def _scope(self) -> int | None:
         """The choice a report is of, where each has its own; a whole reply reports the first only (WIRE.md 4).
 
-        Choices are taken for those of one prompt: of several prompts, no report says which one it is of.
+        llama.cpp, asked with two prompts: the usage is on each choice's own finish frame, and its input is that
+        choice's prompt alone; the first prompt's `n` choices come first in the numbering.
         """
         if not self._quirks.usage_per_choice or max(self._requested, len(self._choices)) < 2:
             return None

@@ -98,6 +98,7 @@ def peek_request(body: bytes) -> RequestPeek:
         streamed=bool(request.stream),
         usage_asked=bool(options and options.include_usage),
         choices=prompts * each,
+        prompts=prompts,
         user=request.user,
     )
 
