@@ -7,11 +7,12 @@ Rule 2: what asks nothing of the reply is never a reason to refuse one: it is le
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from counterfoil.core.error import RequestError
 
-__all__ = ["ASKS_NOTHING", "Desk", "asks_nothing"]
+__all__ = ["ASKS_NOTHING", "Desk", "asks_nothing", "cannot_be_carried"]
 
 ASKS_NOTHING: Final = frozenset(
     {
@@ -41,6 +42,16 @@ def asks_nothing(name: str) -> bool:
     return name in ASKS_NOTHING or name.startswith(_TAGS)
 
 
+def cannot_be_carried(names: Sequence[str], why: str) -> RequestError:
+    """The refusal of a request for what its crossing would lose; `names` in the order found, at least one."""
+    return RequestError(
+        f"{', '.join(names)} cannot be carried to this model: {why}. "
+        "Leave it out, or have it dropped with `drop: true` on the deployment.",
+        param=names[0],
+        code="cannot_be_carried",
+    )
+
+
 class Desk:
     """One request's record of what was left out."""
 
@@ -56,12 +67,7 @@ class Desk:
     def cannot(self, param: str, why: str) -> None:
         """`param` cannot be carried. Returns only where dropping is allowed, or nothing is lost by it."""
         if not (self._drop or asks_nothing(param)):
-            raise RequestError(
-                f"{param} cannot be carried to this model: {why}. Leave it out, or have it dropped with `drop: true` "
-                "on the deployment.",
-                param=param,
-                code="cannot_be_carried",
-            )
+            raise cannot_be_carried((param,), why)
         self.name(param)
 
     def refuse(self, param: str, why: str) -> RequestError:

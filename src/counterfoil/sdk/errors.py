@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 UNSUPPORTED: Final = frozenset({"unsupported_parameter", "cannot_be_carried"})
-"""The codes under which a crossing refuses what the other dialect cannot say."""
+"""The codes under which a parameter is refused: OpenAI's own, and ours for what cannot cross to another dialect."""
 
 
 class Error(CounterfoilError):

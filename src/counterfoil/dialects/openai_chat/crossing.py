@@ -12,7 +12,6 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
-from counterfoil.core.error import RequestError
 from counterfoil.core.message import (
     Audio,
     File,
@@ -28,7 +27,7 @@ from counterfoil.core.message import (
     ToolResult,
 )
 from counterfoil.core.operation import ChatRequest, ResponseFormat, Tool, ToolChoice
-from counterfoil.dialects.desk import asks_nothing
+from counterfoil.dialects.desk import asks_nothing, cannot_be_carried
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
 from counterfoil.dialects.effort import LONGEST_USER, OPENAI_EFFORTS, effort_of_budget
 from counterfoil.dialects.openai_chat.history import DIALECT
@@ -123,9 +122,7 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
             more = {"continuous_usage_stats": True} if quirks.continuous_usage else {}
             body["stream_options"] = {"include_usage": True, **more}
     if lost.names and not drop:
-        names = ", ".join(f"`{name}`" for name in lost.names)
-        message = f"This model's provider cannot be sent {names}. Leave it out, or let the gateway drop it."
-        raise RequestError(message, param=lost.names[0], code="unsupported_parameter")
+        raise cannot_be_carried(lost.names, "its chat API does not take it")
     return WrittenRequest(msgspec.json.encode(body), (*lost.names, *lost.hints))
 
 
