@@ -17,7 +17,7 @@ from counterfoil.exchange.call import Call
 from counterfoil.exchange.command import Command, Deliver, Finish, Head, Interrupted, Post, Read, Start
 from counterfoil.exchange.route import Deployment, Route
 from counterfoil.ledger.entry import Exit
-from counterfoil.usage.settle import Finality
+from counterfoil.usage.settle import Discrepancy, DiscrepancyKind, Finality
 from counterfoil.usage.usage import Bucket, Provenance
 from tests.exchange.world import CHAT, Played, World, check_books, deployment, refused
 
@@ -137,6 +137,23 @@ def test_vectors_reach_the_client_and_the_books_whoever_made_them(
     assert vectors == [[0.5, -1.25], [2, 0.125]]
     (start,) = [command for command in world.log if isinstance(command, Start)]
     assert start.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("provider", VECTORS)
+def test_another_number_of_vectors_than_of_inputs_is_said_in_the_books_and_passed_on(provider: str) -> None:
+    world = World(_answered(VECTORS[provider]))
+    world.run(_asked(EMBEDDINGS, deployment(DIALECTS[provider]), input=["low", "high", "turning"]))
+    check_books(world.log)
+    assert world.entry.exit is Exit.COMPLETED
+    assert world.entry.discrepancies == (Discrepancy(DiscrepancyKind.VECTOR_COUNT, reported=2, expected=3),)
+    assert len(msgspec.json.decode(world.sent)["data"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"), [("low", 1), ([1, 2, 3], 1), (["low", "high"], 2), ([[1, 2], [3], [4]], 3), ([[]], 1)]
+)
+def test_the_vectors_that_a_client_asks_for_are_counted_without_reading_its_texts(inputs: Any, expected: int) -> None:
+    assert EMBEDDINGS.peek_request(msgspec.json.encode({"model": "m", "input": inputs})).inputs == expected
 
 
 def test_vectors_that_nobody_counted_are_estimated_from_the_request_alone() -> None:

@@ -20,7 +20,7 @@ from counterfoil.stores.books import LedgerBooks, open_books
 from counterfoil.stores.price_files import shipped_sheet
 from counterfoil.stores.view import usd
 from counterfoil.usage.reading import NO_READING, Counter, Reading, Report
-from counterfoil.usage.settle import Convention, Delivered, settle
+from counterfoil.usage.settle import Convention, Delivered, Discrepancy, DiscrepancyKind, settle
 
 __all__: list[str] = []
 
@@ -436,6 +436,13 @@ def test_explain_says_why_vectors_have_no_output(books: LedgerBooks, shell: Shel
     out = " ".join(shell("explain", "01900001")[0].split())
     assert "input_tokens 9 the provider, in a whole reply" in out
     assert "output_tokens 0 the kind of call: its answer is no text" in out
+
+
+def test_explain_says_that_another_number_of_vectors_came(books: LedgerBooks, shell: Shell) -> None:
+    entry = _entry(_opening(1, convention=Convention(no_output=True)), reading=_reading({Counter.INPUT: 9}))
+    few = Discrepancy(DiscrepancyKind.VECTOR_COUNT, reported=2, expected=3)
+    _book(books, msgspec.structs.replace(entry, discrepancies=(few,)))
+    assert "vector count: came 2, expected 3" in shell("explain", "01900001")[0]
 
 
 def test_explain_says_whose_word_an_estimate_is_and_what_does_not_add_up(books: LedgerBooks, shell: Shell) -> None:

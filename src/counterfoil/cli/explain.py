@@ -220,10 +220,11 @@ def _corrections(said: Explanation) -> None:
 def _discrepancy(found: Discrepancy) -> str:
     sides = []
     if found.reported is not None:
-        sides.append(f"reported {tokens(found.reported)}")
+        sides.append(f"{'came' if found.counter is None else 'reported'} {tokens(found.reported)}")
     if found.expected is not None:
         sides.append(f"expected {tokens(found.expected)}")
-    return f"{found.kind.value.replace('_', ' ')}: {found.counter.value}{' ' if sides else ''}{', '.join(sides)}"
+    of = [] if found.counter is None else [found.counter.value]
+    return f"{found.kind.value.replace('_', ' ')}: {' '.join([*of, ', '.join(sides)]).strip()}"
 
 
 def _title(text: str) -> None:

@@ -139,6 +139,7 @@ class Recorded(msgspec.Struct, frozen=True):
             convention=self.asked.reads(default if row is None else row.convention_for(self.model, default)),
             quirks=Quirks() if row is None else row.quirks_for(self.model),
             choices=self.asked.choices,
+            inputs=self.asked.inputs,
             status=self.status,
             headers=self.headers,
             input_estimate=estimate_body(self.request) if estimate and self.request is not None else None,

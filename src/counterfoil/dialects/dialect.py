@@ -91,6 +91,8 @@ class RequestPeek(msgspec.Struct, frozen=True):
     """How the client wants vectors written; None: it did not say."""
     form: str = ""
     """Which shape of its dialect's replies the client wants, where there are several (`ClientDialect.forms`)."""
+    inputs: int | None = None
+    """How many vectors are asked for, one for each input; None: none are."""
 
     def reads(self, convention: Convention) -> Convention:
         """How the provider's counters of this call are to be read."""

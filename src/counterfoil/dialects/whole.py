@@ -24,6 +24,7 @@ __all__ = [
     "encode",
     "fields_of",
     "given",
+    "items_in",
     "text_of",
     "whole_decoder",
     "whole_encoder",
@@ -38,6 +39,7 @@ Fields = dict[str, msgspec.Raw]
 """The members of a JSON object in order, values word for word."""
 
 _FIELDS: Final = msgspec.json.Decoder(Fields)
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
 encode: Final = msgspec.json.Encoder().encode
 """JSON without white space; `Raw` goes in word for word."""
@@ -51,6 +53,14 @@ def fields_of(data: bytes | msgspec.Raw) -> Fields:
 def given(raw: msgspec.Raw | None) -> bool:
     """Whether a member is there with a value other than null."""
     return raw is not None and bytes(raw) not in (b"", b"null")
+
+
+def items_in(raw: msgspec.Raw) -> int:
+    """How many texts a member holds: a text, no value, and the tokens of one text are one. Raises one of UNREADABLE."""
+    if bytes(raw)[:1] != b"[":
+        return 1
+    items = _ITEMS.decode(raw)
+    return 1 if items and bytes(items[0])[:1] not in (b'"', b"[") else len(items)
 
 
 def text_of(raw: msgspec.Raw | None) -> str:

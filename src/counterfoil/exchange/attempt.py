@@ -365,7 +365,8 @@ class Running:
         # One that hung up without a word may have read the request, or had closed an idle connection: nobody knows.
         known = exit_ is not Exit.LOST or self._status is not None
         guessed = ran and known and self._guesses
-        settlement = self.meter.settle(self.opening.convention, ended=ended, estimate=guessed)
+        inputs = self._call.peek.inputs
+        settlement = self.meter.settle(self.opening.convention, ended=ended, estimate=guessed, inputs=inputs)
         return Entry(
             opening=self.opening,
             closed=context.wall(),

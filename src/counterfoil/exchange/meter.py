@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from counterfoil.core.error import Failure, FailureKind
 from counterfoil.core.estimate import TOOL_CALL_TOKENS, Tally
 from counterfoil.core.event import (
@@ -34,7 +36,7 @@ from counterfoil.core.event import (
 )
 from counterfoil.ledger.entry import Progress
 from counterfoil.usage.reading import NO_READING, Counter, Reading
-from counterfoil.usage.settle import Convention, Delivered, Settlement, settle
+from counterfoil.usage.settle import Convention, Delivered, Discrepancy, DiscrepancyKind, Settlement, settle
 
 __all__ = ["LONGEST_ID", "Meter"]
 
@@ -68,6 +70,7 @@ class Meter:
         "_noted",
         "_reasoning",
         "_spoken",
+        "_vectors",
         "attempt",
         "failure",
         "news",
@@ -91,6 +94,7 @@ class Meter:
         self._filtered: bool | None = None
         """Whether a filter ended all choices that have finished; None while none has."""
         self._noted: tuple[int, int] = (0, 0)
+        self._vectors: int | None = None
 
     def see(self, events: Sequence[Event]) -> None:
         """Count these events."""
@@ -120,7 +124,10 @@ class Meter:
                     self.failure = failure
                 case LogprobsGiven() | OpaqueGiven():
                     pass
-                case EmbeddingsGiven() | RankingGiven() | TokensCounted():
+                case EmbeddingsGiven(embeddings=embeddings):
+                    # One input may have several, of different kinds.
+                    self._vectors = len({embedding.index for embedding in embeddings})
+                case RankingGiven() | TokensCounted():
                     pass
 
     def identify(self, provider_id: str | None) -> None:
@@ -157,9 +164,15 @@ class Meter:
         self._noted, self.news = state, False
         return Progress(self.attempt, at, self.reading, self.delivered)
 
-    def settle(self, convention: Convention, *, ended: bool, estimate: bool = True) -> Settlement:
-        """Settle the attempt. With `estimate` false the unknown stays unknown."""
-        return settle(self.reading, convention, ended=ended, delivered=self.delivered if estimate else None)
+    def settle(
+        self, convention: Convention, *, ended: bool, estimate: bool = True, inputs: int | None = None
+    ) -> Settlement:
+        """Settle the attempt. With `estimate` false the unknown stays unknown. `inputs`: `RequestPeek.inputs`."""
+        settled = settle(self.reading, convention, ended=ended, delivered=self.delivered if estimate else None)
+        if not ended or None in (inputs, self._vectors) or inputs == self._vectors:
+            return settled
+        found = Discrepancy(DiscrepancyKind.VECTOR_COUNT, reported=self._vectors, expected=inputs)
+        return msgspec.structs.replace(settled, discrepancies=(*settled.discrepancies, found))
 
     @property
     def _seen(self) -> int:

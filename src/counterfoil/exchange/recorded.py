@@ -48,6 +48,7 @@ def read_reply(
     convention: Convention | None = None,
     quirks: Quirks = Quirks(),  # noqa: B008 - a frozen value
     choices: int = 1,
+    inputs: int | None = None,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
     input_estimate: int | None = None,
@@ -56,9 +57,9 @@ def read_reply(
 ) -> ReadReply:
     """Read a reply, however its bytes are cut.
 
-    `convention`: None for the dialect's own. `choices`: the request's `n`. `headers` have lower-case names. With
-    `estimate` what nobody reported is estimated from what was delivered and from `input_estimate` (tokens); without it
-    the unknown stays unknown. Never raises.
+    `convention`: None for the dialect's own. `choices`: the request's `n`; `inputs`: how many vectors it asked for.
+    `headers` have lower-case names. With `estimate` what nobody reported is estimated from what was delivered and from
+    `input_estimate` (tokens); without it the unknown stays unknown. Never raises.
     """
     convention = dialect.convention if convention is None else convention
     meter = Meter("", input_estimate)
@@ -81,7 +82,7 @@ def read_reply(
     return ReadReply(
         exit=Exit.FAILED if meter.failure is not None else Exit.COMPLETED if reply.ended else Exit.TRUNCATED,
         reading=meter.reading,
-        settlement=meter.settle(convention, ended=reply.ended, estimate=estimate),
+        settlement=meter.settle(convention, ended=reply.ended, estimate=estimate, inputs=inputs),
         text_sha256=_digest(events),
         events=tuple(events),
         failure=meter.failure,

@@ -25,12 +25,15 @@ class DiscrepancyKind(StrEnum):
     LINES_DISAGREE = "lines_disagree"
     IMPLAUSIBLE = "implausible"
     """A number that no count can be: negative, or absurdly large. The raw report has it."""
+    VECTOR_COUNT = "vector_count"
+    """Another number of vectors came than of inputs was sent."""
 
 
 class Discrepancy(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that did not add up. Stored with the entry; never an error."""
 
     kind: DiscrepancyKind
-    counter: Counter
+    counter: Counter | None = None
+    """None: it is no counter that does not add up, but what came."""
     reported: int | None = None
     expected: int | None = None

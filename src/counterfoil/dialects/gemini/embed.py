@@ -180,8 +180,8 @@ def _requests(fields: Fields) -> list[Fields]:
 def _peek_request(body: bytes) -> RequestPeek:
     """Read what must be known. Raises RequestError."""
     fields = request_fields(body)
-    _requests(fields)
-    return RequestPeek(model=value(fields, MODEL, str) or "", form=value(fields, FORM, str) or "")
+    inputs = len(_requests(fields))
+    return RequestPeek(model=value(fields, MODEL, str) or "", form=value(fields, FORM, str) or "", inputs=inputs)
 
 
 def _read_request(body: bytes) -> EmbedRequest:

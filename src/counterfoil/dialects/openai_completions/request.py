@@ -16,7 +16,7 @@ from counterfoil.core.error import RequestError
 from counterfoil.core.operation import CompleteRequest
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, RequestPeek, WrittenRequest
-from counterfoil.dialects.whole import UNREADABLE, encode, fields_of, given
+from counterfoil.dialects.whole import UNREADABLE, encode, fields_of, given, items_in
 
 __all__ = ["CHOICES_LIMIT", "peek_request", "read_request", "write_request"]
 
@@ -37,7 +37,6 @@ _SAME_NAME: Final = (
 )
 """Fields that are called the same here and on the wire."""
 _ALWAYS: Final = frozenset({"model", "prompt", "stream"})
-_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class _StreamOptions(msgspec.Struct, frozen=True):
@@ -82,7 +81,7 @@ def peek_request(body: bytes) -> RequestPeek:
     """Read what must be known. Raises RequestError: not JSON, a wrong type, no model, too many choices."""
     try:
         request = _PEEK.decode(body)
-        prompts = _count(request.prompt)
+        prompts = items_in(request.prompt)
     except UNREADABLE as error:
         raise _refused(error) from None
     if not request.model:
@@ -156,14 +155,6 @@ def write_request(request: CompleteRequest, model: str, quirks: Quirks, drop: bo
             more = {"continuous_usage_stats": True} if quirks.continuous_usage else {}
             body["stream_options"] = {"include_usage": True, **more}
     return WrittenRequest(encode(body), desk.dropped)
-
-
-def _count(prompt: msgspec.Raw) -> int:
-    """How many prompts a value is: a text, no value, and the tokens of one prompt are one. Raises one of UNREADABLE."""
-    if bytes(prompt)[:1] != b"[":
-        return 1
-    items = _LIST.decode(prompt)
-    return 1 if items and bytes(items[0])[:1] not in (b'"', b"[") else len(items)
 
 
 def _prompts(said: str | list[str | int | list[int]] | None) -> tuple[str | tuple[int, ...], ...]:

@@ -19,7 +19,7 @@ from counterfoil.core.message import Text
 from counterfoil.core.operation import EmbedInput, EmbedRequest
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, RequestPeek, WrittenRequest
-from counterfoil.dialects.whole import UNREADABLE, Fields, encode, fields_of, given
+from counterfoil.dialects.whole import UNREADABLE, Fields, encode, fields_of, given, items_in
 
 __all__ = ["NUMBERS_BY_NAME", "patch_request", "peek_request", "read_request", "write_request"]
 
@@ -57,13 +57,19 @@ def peek_request(body: bytes) -> RequestPeek:
     """Read what must be known. Raises RequestError: not JSON, a wrong type, no model, nothing to embed."""
     try:
         request = _PEEK.decode(body)
+        inputs = items_in(request.input)
     except UNREADABLE as error:
         raise _refused(error) from None
     if not request.model:
         raise RequestError("`model` is empty. Name a model; GET /v1/models lists them.", param="model")
     if bytes(request.input) in _EMPTY:
         raise RequestError("`input` is empty. Send a text, or a list of texts.", param="input")
-    return RequestPeek(model=request.model, user=request.user, encoding=_ENCODINGS.get(request.encoding_format))
+    return RequestPeek(
+        model=request.model,
+        user=request.user,
+        encoding=_ENCODINGS.get(request.encoding_format),
+        inputs=inputs,
+    )
 
 
 def read_request(body: bytes) -> EmbedRequest:
