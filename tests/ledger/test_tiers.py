@@ -177,6 +177,19 @@ SAID: Final[Mapping[str, tuple[str, bool, bytes, Mapping[str, str]]]] = {
         ),
         {"service_tier": "flex"},
     ),
+    "Interactions": (
+        "gemini_interactions",
+        False,
+        json.dumps(
+            {
+                "id": "v1_a",
+                "status": "completed",
+                "service_tier": "flex",
+                "usage": {"total_tokens": 7, "total_input_tokens": 5, "total_output_tokens": 2},
+            }
+        ).encode(),
+        {"service_tier": "flex"},
+    ),
     "Converse": (
         "bedrock_converse",
         True,

@@ -282,6 +282,20 @@ def test_llama_counts_as_it_goes() -> None:
             FinishReason.STOP,
             id="chat completions",
         ),
+        pytest.param(
+            [
+                {"choices": [{"index": 0, "message": {"role": "assistant", "content": "No"}, "stop_reason": None}]},
+                {"choices": [{"index": 0, "message": {"role": "assistant", "content": "on."}, "stop_reason": None}]},
+                {"choices": [{"index": 0, "message": {"content": ""}, "stop_reason": "length"}]},
+            ],
+            FinishReason.LENGTH,
+            id="Mistral Large",
+        ),
+        pytest.param(
+            [{"choices": [{"text": "No", "stop_reason": None}]}, {"choices": [{"text": "on.", "stop_reason": "stop"}]}],
+            FinishReason.STOP,
+            id="DeepSeek",
+        ),
     ],
 )
 def test_other_makers_are_heard_and_the_service_counts_them(

@@ -436,6 +436,12 @@ def test_a_whole_message_that_nothing_came_before_is_the_text() -> None:
     assert text_of(events) == "Low tide"
 
 
+def test_messages_instead_of_deltas_go_on_where_the_last_one_ended() -> None:
+    pieces = [{"index": 0, "message": {"content": said}, "finish_reason": None} for said in ("Low", " tide")]
+    events, _ = events_of(*(chunk([piece]) for piece in pieces))
+    assert text_of(events) == "Low tide"
+
+
 def test_moonshots_usage_inside_the_last_choice_is_a_report() -> None:
     last = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage(19, 13)}
     events, _ = events_of(delta({"content": "Hi"}), chunk([last]))

@@ -227,7 +227,10 @@ CASES: Mapping[str, Case] = {
         (
             chunk(ROLE),
             chunk(TEXT),
-            chunk({"index": 0, "message": {"role": "assistant", "content": "tide"}, "finish_reason": "stop"}),
+            chunk(
+                {"index": 0, "message": {"role": "assistant", "content": "tide"}, "finish_reason": "stop"},
+                object="chat.completion",
+            ),
         ),
         (chunk(ROLE), chunk(TEXT), chunk({"index": 0, "finish_reason": "stop", "delta": {}})),
     ),

@@ -4,7 +4,7 @@ Rule 1: a row says where a body keeps its texts, its finish words and its counts
 Rule 2: a whole body and a piece of a stream are read alike: a text in a later piece goes on where the last one ended.
 
 https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html: Titan, Llama, Claude's text completions,
-Cohere's Command, Mistral and AI21's Jurassic. Recorded: Titan, Llama, Claude, Cohere.
+Cohere's Command, Mistral, DeepSeek and AI21's Jurassic. Recorded: Titan, Llama, Claude, Cohere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from counterfoil.core.event import FinishReason
 from counterfoil.dialects.bedrock_converse.usage import count_of
-from counterfoil.dialects.bedrock_invoke.schema import fields_of, given, number, text
+from counterfoil.dialects.bedrock_invoke.schema import UNREADABLE, fields_of, given, number, text
 from counterfoil.usage.reading import Counter
 
 __all__ = ["FINISHES", "LARGEST_CHOICES", "Family", "Piece", "family_of", "read_counts", "read_pieces"]
@@ -77,6 +77,9 @@ _FAMILIES: Final = (
     Family("completions", listed=True, text=("data", "text"), finish=("finishReason", "reason")),
     Family("text"),
 )
+_DEEPSEEK: Final = Family("choices", listed=True, finish=("stop_reason",))
+"""Choices that are texts, not messages:
+https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-deepseek.html"""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -90,7 +93,17 @@ class Piece(msgspec.Struct, frozen=True):
 
 def family_of(fields: Mapping[str, msgspec.Raw]) -> Family | None:
     """The shape of a body; None for none of these."""
+    if _DEEPSEEK.key in fields:
+        return _DEEPSEEK if _holds_text(fields[_DEEPSEEK.key]) else None
     return next((family for family in _FAMILIES if family.key in fields), None)
+
+
+def _holds_text(choices: msgspec.Raw) -> bool:
+    try:
+        first = msgspec.json.decode(choices, type=list[dict[str, msgspec.Raw]])[0]
+    except (*UNREADABLE, IndexError):
+        return False
+    return "text" in first
 
 
 def read_pieces(family: Family, fields: Mapping[str, msgspec.Raw]) -> list[Piece]:

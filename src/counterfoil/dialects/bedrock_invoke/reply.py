@@ -145,9 +145,10 @@ class InvokeDecoder:
 
     def _reader(self, fields: Mapping[str, msgspec.Raw]) -> _Inner | None:
         """Who reads bodies like this; None where it holds nothing of a reply (a guardrail's trace alone)."""
-        if "choices" in fields:
+        family = family_of(fields)
+        if family is None and "choices" in fields:
             return ChatDecoder(self._streamed, self._choices, self._quirks)
-        if family_of(fields) is not None:
+        if family is not None:
             return _FamilyDecoder(self._streamed)
         if "type" in fields:
             return MessagesDecoder(self._streamed, 1, self._quirks)

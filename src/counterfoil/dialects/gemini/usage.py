@@ -22,7 +22,7 @@ from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
 
-__all__ = ["CONVENTION", "ESTIMATED", "counts_of", "read_report", "write_usage"]
+__all__ = ["CONVENTION", "ESTIMATED", "counts_of", "read_report", "tier_of", "write_usage"]
 
 CONVENTION: Final = Convention(
     input_includes=frozenset({Counter.CACHE_READ, Counter.CACHE_READ_AUDIO, Counter.INPUT_AUDIO, Counter.INPUT_IMAGE}),
@@ -70,13 +70,14 @@ def read_report(raw: bytes | msgspec.Raw, *, last: bool = True) -> Report | None
 def _rate(said: Mapping[str, Any]) -> Mapping[str, str]:
     """Google AI says the tier itself: https://ai.google.dev/gemini-api/docs/priority-inference"""
     tier = said.get("serviceTier")
-    if isinstance(tier, str):
-        tier = tier.removeprefix(_TIER).lower()
-    return rate_context(service_tier=tier or _TRAFFIC.get(str(said.get("trafficType"))))
+    return rate_context(service_tier=tier_of(tier) or _TRAFFIC.get(str(said.get("trafficType"))))
 
 
-_TIER: Final = "SERVICE_TIER_"
-"""What the enum's words begin with where they are written in full."""
+def tier_of(said: object) -> object:
+    """Google AI's word for a tier as price lists write it; the enum's word begins with what it is of."""
+    return said.lower().removeprefix("service_tier_") if isinstance(said, str) else said
+
+
 _TRAFFIC: Final[Mapping[str, str]] = {
     "ON_DEMAND": "standard",
     "ON_DEMAND_PRIORITY": "priority",

@@ -142,7 +142,7 @@ class InteractionsDecoder:
             raise ValueError("no interaction")
         self._start(said, events)
         self._steps(said, events)
-        self._usage(said.usage, events)
+        self._usage(said.usage, events, said.service_tier)
         self._finish(said, events, whole=True)
         self._done = True
 
@@ -165,7 +165,7 @@ class InteractionsDecoder:
         if not self._started:
             self._start(interaction, events)
             self._steps(interaction, events)
-        self._usage(interaction.usage, events)
+        self._usage(interaction.usage, events, interaction.service_tier)
         self._finish(interaction, events, whole=False)
 
     def _finish(self, said: InteractionShape, events: list[Event], *, whole: bool) -> None:
@@ -262,8 +262,8 @@ class InteractionsDecoder:
         if call is not None and not call.argued:
             events.append(ToolArgumentsDelta(call.number, call.whole.decode()))
 
-    def _usage(self, raw: msgspec.Raw, events: list[Event]) -> None:
-        report = read_report(raw) if given(raw) else None
+    def _usage(self, raw: msgspec.Raw, events: list[Event], tier: object = None) -> None:
+        report = read_report(raw, tier=tier) if given(raw) else None
         if report is not None:
             events.append(UsageReported(report))
 

@@ -68,6 +68,7 @@ class InteractionShape(msgspec.Struct, frozen=True):
     steps: list[msgspec.Raw] | None = None
     outputs: list[msgspec.Raw] | None = None
     usage: msgspec.Raw = NO_RAW
+    service_tier: Any = None
     error: msgspec.Raw = NO_RAW
     errors: list[msgspec.Raw] | None = None
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.gemini.schema import UNREADABLE
-from counterfoil.dialects.gemini.usage import counts_of
-from counterfoil.usage.reading import Report
+from counterfoil.dialects.gemini.usage import counts_of, tier_of
+from counterfoil.usage.reading import Report, rate_context
 
 __all__ = ["read_report"]
 
@@ -29,8 +29,8 @@ _DETAILS: Final[Mapping[str, str]] = {
 }
 
 
-def read_report(raw: bytes | msgspec.Raw) -> Report | None:
-    """One usage object; None when it is no object or holds no count. Never raises."""
+def read_report(raw: bytes | msgspec.Raw, *, tier: object = None) -> Report | None:
+    """One usage object; None when it is no object or holds no count. `tier`: the interaction's. Never raises."""
     word = bytes(raw)
     try:
         said = msgspec.json.decode(word)
@@ -41,7 +41,7 @@ def read_report(raw: bytes | msgspec.Raw) -> Report | None:
     named: dict[str, Any] = {name: said[key] for key, name in _NAMES.items() if key in said}
     named |= {name: _details(said[key]) for key, name in _DETAILS.items() if key in said}
     counts = counts_of(named)
-    return Report(counts, raw=word) if counts else None
+    return Report(counts, context=rate_context(service_tier=tier_of(tier)), raw=word) if counts else None
 
 
 def _details(entries: object) -> list[dict[str, object]]:

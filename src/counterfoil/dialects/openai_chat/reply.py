@@ -71,6 +71,7 @@ FINISHES: Final = MappingProxyType(
 """A provider's finish word; any other is UNKNOWN."""
 
 _END_MARK: Final = b"[DONE]"
+_WHOLE: Final = "chat.completion"
 _EMPTY_LIST: Final = b"[]"
 _NO_ERROR: Final = (b"null", b"{}", b'""', b"false")
 _NO_EVENTS: Final[tuple[Event, ...]] = ()
@@ -163,7 +164,7 @@ class ChatDecoder:
         choices = chunk.choices
         if choices:
             for choice in choices:
-                self._read_choice(choice, events)
+                self._read_choice(choice, chunk.object, events)
             if not self._streamed:
                 self._finish_all(events)
         if chunk.citations is not NOT_SENT:
@@ -193,18 +194,20 @@ class ChatDecoder:
             return read_error_frame(b'{"error":' + bytes(groq.error) + b"}")
         return None
 
-    def _read_choice(self, said: ReplyChoice, events: list[Event]) -> None:
+    def _read_choice(self, said: ReplyChoice, kind: object, events: list[Event]) -> None:
         choice = self._choice(said.index)
         spoken = said.delta if self._streamed else said.message
         if spoken is None:
             spoken = said.message if self._streamed else said.delta
-            if choice.spoke and self._streamed:  # MiniMax ends with all that its deltas said (OpenBitFun#792)
+            if choice.spoke and kind == _WHOLE:  # MiniMax ends with all that its deltas said (GCWing/OpenBitFun#792)
                 spoken = None
         if spoken is not None:
             read_content(spoken, choice, events)
         if said.logprobs is not NOT_SENT and given(said.logprobs):
             events.append(LogprobsGiven(said.logprobs, choice.index))
         reason = said.finish_reason
+        if reason is None and type(said.stop_reason) is str and said.stop_reason in FINISHES:
+            reason = said.stop_reason  # Mistral's models on Bedrock: see ReplyChoice
         if reason and type(reason) is str and not choice.finished:
             matched = said.stop_reason if type(said.stop_reason) is str else None
             self._finish(choice, FINISHES.get(reason, FinishReason.UNKNOWN), reason, matched, events)

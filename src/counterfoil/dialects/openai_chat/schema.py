@@ -124,7 +124,9 @@ class ReplyChoice(msgspec.Struct, frozen=True):
     """"" from Snowflake, "eos" from Together; absent in
     openai.chat/openai/dd-trace-py-chat-completion-image-input-0-ee93b0."""
     stop_reason: Any = None
-    """vLLM: the stop string or token that matched (https://docs.vllm.ai/en/latest/serving/openai_compatible_server)."""
+    """vLLM: the stop string or token that matched (https://docs.vllm.ai/en/latest/serving/openai_compatible_server).
+    Mistral's models on Bedrock, which have no `finish_reason`: why it stopped
+    (https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-mistral-chat-completion.html)."""
     logprobs: msgspec.Raw = NOT_SENT
     usage: msgspec.Raw = NOT_SENT
     """Moonshot's, on the last chunk, where another stands in the frame or not (earendil-works/pi#2017)."""
