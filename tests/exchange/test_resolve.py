@@ -293,3 +293,11 @@ def test_every_secret_a_deployment_names_can_be_revealed() -> None:
     for route in resolver.routes.values():
         for deployment in route.deployments:
             assert resolver.secrets.reveal(deployment.secret or "")
+
+
+def test_another_name_for_the_embedded_model_is_refused() -> None:
+    found = Discovered((Found("local", "The embedded model", "embedded", "tiny", ("tiny",)),))
+    resolver = Resolver(Config(), SecretStore(), {}, discovered=found)
+    assert resolver.resolve("local/tiny").deployments[0].model == "tiny"
+    with pytest.raises(ModelNotFound, match="the embedded model is 'tiny', not 'llama3'"):
+        resolver.resolve("local/llama3")

@@ -78,3 +78,11 @@ def test_the_price_of_a_call_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(costs)) == 1
     assert costs[0] * 3 == costs[0] + costs[0] + costs[0]
     assert 0 < costs[0] < 1
+
+
+def test_a_ledger_that_cannot_be_opened_is_told_with_its_place(provider: Playback, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    asked = ask(WAYS[0], {"ledger": tmp_path / "file" / "ledger.db"}, base_url=provider.base_url, model="m")
+    assert isinstance(asked.error, counterfoil.ConfigurationError)
+    assert asked.error.message.startswith(f"The ledger at {tmp_path}/file/ledger.db cannot be opened: ")
+    assert "Errno" not in asked.error.message

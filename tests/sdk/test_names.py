@@ -8,13 +8,14 @@ import msgspec
 import pytest
 
 import counterfoil
-from counterfoil.config import Config
+from counterfoil.config import Config, DeploymentConfig
 from counterfoil.driver.deployment import load_table
-from counterfoil.driver.resolve import ModelAmbiguous, ModelNotFound
+from counterfoil.driver.resolve import ModelAmbiguous, ModelNotFound, Resolver
 from counterfoil.ledger.entry import Exit
-from counterfoil.local import MODEL_NAME
+from counterfoil.local import MODEL_NAME, Weights
 from counterfoil.sdk.names import Names, Wanted
 from counterfoil.testing import ChatReply, Counts, Playback, chat_player, error_answer
+from counterfoil.transport.secret import SecretStore
 from tests.sdk.support import HELLO, WAYS, Way, ask, provider_in_environment
 from tests.shells.gateway import gateway
 
@@ -243,3 +244,35 @@ def test_the_embedded_models_bare_name_leads_to_its_full_one() -> None:
     assert load_table()["local"].try_first == MODEL_NAME
     with pytest.raises(ModelNotFound, match=f"did you mean 'local/{MODEL_NAME}'"):
         Names(Config(), None, {}, lambda _: None).route(Wanted(MODEL_NAME))
+
+
+def test_another_name_for_the_embedded_model_is_refused_and_never_booked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    weights = Weights(tmp_path / "tiny.gguf", "tiny", 9, "registered")
+    monkeypatch.setattr("counterfoil.local.installed", lambda: weights)
+    names = Names(Config(), None, {}, lambda _: None)
+    assert names.route(Wanted("local/tiny")).deployments[0].model == "tiny"
+    config = Config(models={"house": (DeploymentConfig(provider="local", model="llama3"),)})
+    configured = Names(config, Resolver(config, SecretStore(), {}), {}, lambda _: None)
+    for wanted, found in (("local/llama3", names), ("house", configured)):
+        with pytest.raises(ModelNotFound, match="the embedded model is 'tiny', not 'llama3'"):
+            found.route(Wanted(wanted))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("gpt5", "is not known by its name alone: write `provider/model` (`counterfoil providers` has all), or pass"),
+        ("openai/", "is not known: the provider's model stands after the slash, as in 'openai/gpt-4o-mini'"),
+        ("antropic/x", "is not known: there is no provider 'antropic'; did you mean 'anthropic'"),
+        (
+            "q9/x",
+            "is not known: there is no provider 'q9'; `counterfoil providers` has all; a base_url is another server",
+        ),
+    ],
+)
+def test_an_unknown_name_is_told_what_to_write(model: str, said: str) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        Names(Config(), None, {}, lambda _: None).route(Wanted(model))
+    assert str(caught.value).startswith(f"The model {model!r} {said}")

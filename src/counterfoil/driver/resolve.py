@@ -234,6 +234,9 @@ class Resolver:
         return self._of_found(serving[0], name) if serving else None
 
     def _of_found(self, provider: str, model: str) -> Deployment:
+        served = self._found[provider].models
+        if self._table[provider].base_url == EMBEDDED and model not in served:
+            raise ModelNotFound(f"the embedded model is {' or '.join(map(repr, served))}, not {model[:_SHOWN]!r}")
         written = DeploymentConfig(provider=provider, model=model)
         try:
             return build_deployment(written, self._config, self._table, self._environ).deployment

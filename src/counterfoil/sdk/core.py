@@ -346,7 +346,11 @@ class Core:
             )
         from counterfoil.sdk.ledger import open_ledger
 
-        return open_ledger(path.expanduser().absolute(), config, prices)
+        place = path.expanduser().absolute()
+        try:
+            return open_ledger(place, config, prices)
+        except OSError as error:
+            raise misconfigured(f"The ledger at {place} cannot be opened: {error.strerror or error}.") from error
 
     def _let_go_of_books(self) -> OpenLedger:
         kept = self._kept

@@ -8,6 +8,7 @@ Rule 3: a secret that was given goes to the model it was given for, never to a f
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -21,7 +22,7 @@ from counterfoil.driver.deployment import Built, DeploymentError, build_deployme
 from counterfoil.driver.resolve import ModelAmbiguous, ModelNotFound, Resolver
 from counterfoil.driver.written import close_names
 from counterfoil.exchange.route import Deployment, Route
-from counterfoil.providers.provider import Provider
+from counterfoil.providers.provider import EMBEDDED, Provider
 from counterfoil.providers.table import matching
 from counterfoil.sdk.errors import AuthenticationError, BadRequestError, invalid
 from counterfoil.transport.credential import shown
@@ -134,6 +135,8 @@ class Names:
                     name,
                     model=wanted.model,
                 )
+        for one in route.deployments:
+            _check_embedded(one)
         return msgspec.structs.replace(route, deployments=tuple(_over(one, wanted) for one in route.deployments))
 
     def _listed(self, wanted: Wanted) -> Deployment:
@@ -178,6 +181,7 @@ class Names:
             raise invalid(
                 f"{wanted.model[:_SHOWN]}: {error.message}", error.field or None, model=wanted.model
             ) from error
+        _check_embedded(built.deployment)
         self._keep(built.secrets)
         return msgspec.structs.replace(built.deployment, timeouts=_timeouts(built.deployment.timeouts, wanted))
 
@@ -211,12 +215,33 @@ class Names:
         if served:
             return f"{said} by its name alone; did you mean {' or '.join(map(repr, served))}?"
         provider, slash, _ = name.partition("/")
-        close = close_names(provider, self._table)[:3] if slash else []
-        if close:
-            return f"{said}: there is no provider {provider[:_SHOWN]!r}; did you mean {' or '.join(map(repr, close))}?"
-        return (
-            f"{said} to any one provider: write `provider/model`, or pass base_url; `counterfoil providers` lists them"
+        if not slash:
+            return (
+                f"{said} by its name alone: write `provider/model` (`counterfoil providers` has all), or pass base_url"
+            )
+        row = self._table.get(provider)
+        if row is not None:
+            example = f"{provider}/{row.try_first or 'NAME'}"
+            return f"{said}: the provider's model stands after the slash, as in {example!r}"
+        close = close_names(provider, self._table)[:3]
+        other = (
+            f"did you mean {' or '.join(map(repr, close))}?"
+            if close
+            else "`counterfoil providers` has all; a base_url is another server"
         )
+        return f"{said}: there is no provider {provider[:_SHOWN]!r}; {other}"
+
+
+def _check_embedded(deployment: Deployment) -> None:
+    """The embedded engine answers whatever it is called: a wrong name would stand in the books as if it were true."""
+    if deployment.base_url != EMBEDDED:
+        return
+    from counterfoil.local import LocalError, installed
+
+    with contextlib.suppress(LocalError):  # said when it is started
+        weights = installed()
+        if weights is not None and weights.model_name != deployment.model:
+            raise ModelNotFound(f"the embedded model is {weights.model_name!r}, not {deployment.model[:_SHOWN]!r}")
 
 
 def _check_operation(row: Provider, wanted: Wanted) -> None:
