@@ -3,8 +3,8 @@
 Each was seen in another system, in its code, its issue threads or on its wire; the thread is cited where there is one.
 What only a door or a store can get wrong is tested there: batches of rows dropped on a database error, and openings
 lost in a crash (tests/stores/test_books.py), a client that is not read to its end (tests/shells/test_client_gone.py),
-usage that an in-process stream does not hand out (tests/sdk/test_streams.py), counts shown by real clients
-(tests/shells).
+usage that an in-process stream does not hand out, and streams that cannot be read without a loop (edgequake-litellm;
+tests/sdk/test_streams.py), counts shown by real clients (tests/shells).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from counterfoil.config import ClientGone
-from counterfoil.exchange.command import Abort, Close, Command, Deliver, Interrupted, Post, Read
+from counterfoil.exchange.command import Abort, Close, Command, Deliver, Head, Interrupted, Post, Read
 from counterfoil.ledger.entry import Exit
 from counterfoil.testing import ChatReply, Counts, MessagesReply, Script, chat_reply, messages_reply
 from counterfoil.usage.usage import Bucket, Provenance
-from tests.exchange.world import CHAT, MESSAGES, World, call, check_books, deployment, played
+from tests.exchange.world import CHAT, MESSAGES, Played, World, call, check_books, deployment, played
 
 __all__: list[str] = []
 
@@ -299,6 +299,24 @@ def test_a_client_that_leaves_right_after_the_last_frame_loses_all_usage() -> No
     entry = run(script, interrupt=gone_after(len(script.frames) - 1)).entry
     assert (entry.exit, entry.usage.output_tokens) == (Exit.COMPLETED, 30)
     assert entry.usage.provenance[Bucket.OUTPUT] is Provenance.REPORTED
+
+
+def test_heartbeats_that_keep_a_finished_stream_open() -> None:
+    """maximhq/bifrost#6784: the wait for the last usage is not begun again by what says nothing."""
+    script = chat_reply(text="Ebb.", usage=None)
+    heartbeats = [b": heartbeat\n\n"] * 50
+    finish = next(place for place, frame in enumerate(script.frames) if b'"stop"' in frame.data)
+    spoken = [frame.data for frame in script.frames[: finish + 1]]
+    provider = Played(
+        Head(200, dict(script.headers)), [*spoken, *heartbeats, Interrupted(Exit.TIMED_OUT, "no frame in time")]
+    )
+    world = World(provider)
+    world.run(call(deployment()))
+    check_books(world.log)
+    after_the_end = [read.deadline for read in world.all(Read)[finish + 1 :] if isinstance(read, Read)]
+    assert len(after_the_end) == len(heartbeats) + 1
+    assert len(set(after_the_end)) == 1
+    assert world.entry.exit is Exit.COMPLETED
 
 
 def test_books_closed_only_after_the_end_mark_was_released() -> None:
