@@ -37,6 +37,8 @@ class FailureKind(StrEnum):
     CONTEXT_WINDOW = "context_window"
     CONTENT_POLICY = "content_policy"
     RATE_LIMITED = "rate_limited"
+    QUOTA = "quota"
+    """The money or the allowance of the account is used up: waiting does not mend it, another account may serve."""
     OVERLOADED = "overloaded"
     TIMED_OUT = "timed_out"
     CONNECTION = "connection"

@@ -52,6 +52,7 @@ _BEFORE_A_MODEL: Final = frozenset(
         FailureKind.TOO_LARGE,
         FailureKind.CONTEXT_WINDOW,
         FailureKind.RATE_LIMITED,
+        FailureKind.QUOTA,
         FailureKind.OVERLOADED,
     }
 )

@@ -24,6 +24,7 @@ AGAIN: Final[Mapping[FailureKind, Verdict]] = {
     FailureKind.NOT_FOUND: "next",
     FailureKind.BAD_REPLY: "next",
     FailureKind.RATE_LIMITED: "retry",
+    FailureKind.QUOTA: "next",  # no time that a client waits for fills an account
     FailureKind.OVERLOADED: "retry",
     FailureKind.TIMED_OUT: "next",  # it has already cost its time
     FailureKind.CONNECTION: "retry",

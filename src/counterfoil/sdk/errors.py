@@ -212,6 +212,7 @@ _CLASSES: Final[Mapping[FailureKind, type[APIError]]] = {
     FailureKind.CONTEXT_WINDOW: ContextWindowExceededError,
     FailureKind.CONTENT_POLICY: ContentPolicyViolationError,
     FailureKind.RATE_LIMITED: RateLimitError,
+    FailureKind.QUOTA: RateLimitError,
     FailureKind.OVERLOADED: ServiceUnavailableError,
     FailureKind.TIMED_OUT: Timeout,
     FailureKind.CONNECTION: APIConnectionError,
