@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -109,6 +110,15 @@ def test_a_correction_says_whom_it_corrects_and_who_counted_and_repeats_nothing_
     assert line.cost == -10
     assert correction.reading == NO_READING
     assert correction.delivered == Delivered(9, 25)
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_lower_bound_stays_one_when_it_is_counted_again(hidden: bool) -> None:
+    entry = entry_of(NO_READING, Convention(), Delivered(9, 30, hidden=hidden), ended=False)
+    correction = corrected(entry, Delivered(9, 25, hidden=hidden))
+    assert correction is not None
+    assert (entry.lower_bound, correction.lower_bound) == (hidden, hidden)
+    assert (correction.exit, correction.finality) == (entry.exit, entry.finality)
 
 
 def test_a_report_is_never_corrected() -> None:

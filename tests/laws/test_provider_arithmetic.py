@@ -136,6 +136,13 @@ def test_anthropic_cache_write_newer_than_its_lifetimes_goes_to_unspecified() ->
     assert _kinds(settled) == []
 
 
+def test_anthropic_cache_write_that_fell_below_its_older_lifetimes_is_no_disagreement() -> None:
+    start = Report({Counter.CACHE_WRITE: 40, Counter.CACHE_WRITE_5M: 40, Counter.INPUT: 3})
+    settled = _settled(CACHE_OUTSIDE, start, Report({Counter.CACHE_WRITE: 25, Counter.OUTPUT: 5}))
+    assert settled.usage.buckets == {Bucket.INPUT: 3, Bucket.CACHE_WRITE: 25, Bucket.OUTPUT: 5}
+    assert _kinds(settled) == [DiscrepancyKind.COUNTER_FELL]
+
+
 def test_anthropic_cache_write_keeps_the_lifetimes_it_was_split_into() -> None:
     counts = {Counter.CACHE_WRITE: 100, Counter.CACHE_WRITE_5M: 30, Counter.CACHE_WRITE_1H: 60, Counter.INPUT: 1}
     usage = _settled(CACHE_OUTSIDE, Report(counts)).usage

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from counterfoil.usage.reading import Counter, Reading, Report
-from counterfoil.usage.settle import Convention, Delivered, DiscrepancyKind, Finality, Settlement, settle
+from counterfoil.usage.reading import Counter, Reading, Report, ReportLine
+from counterfoil.usage.settle import Convention, Delivered, Discrepancy, DiscrepancyKind, Finality, Settlement, settle
 from counterfoil.usage.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Bucket, Provenance
 from tests.laws.strategies import any_counts, conventions, counts, delivered, reading_of, reports
 
@@ -208,6 +208,80 @@ def test_numbers_no_count_can_be_are_a_discrepancy_and_stay_unknown() -> None:
     ]
 
 
+_SEEN = Delivered(input=9, output=30, choices=frozenset({0, 1}), per_choice={0: 12, 1: 18})
+
+
+@pytest.mark.parametrize(
+    ("report", "found"),
+    [
+        (
+            Report({Counter.INPUT: 9, Counter.OUTPUT: 4, Counter.TOTAL: 15}),
+            Discrepancy(DiscrepancyKind.TOTAL_MISMATCH, Counter.TOTAL, 15, 13),
+        ),
+        (
+            Report({Counter.INPUT: 7, Counter.CACHE_READ: 163, Counter.OUTPUT: 4}),
+            Discrepancy(DiscrepancyKind.PART_EXCEEDS_WHOLE, Counter.CACHE_READ, 163, 7),
+        ),
+        (
+            Report({Counter.INPUT: 9, Counter.CACHE_WRITE: 5, Counter.CACHE_WRITE_1H: 6, Counter.OUTPUT: 4}),
+            Discrepancy(DiscrepancyKind.PART_EXCEEDS_WHOLE, Counter.CACHE_WRITE_5M, 6, 5),
+        ),
+        (
+            Report({Counter.INPUT: 9, Counter.OUTPUT: 0}),
+            Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, 30),
+        ),
+        (
+            Report({Counter.INPUT: 0, Counter.OUTPUT: 0}),
+            Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, 30),
+        ),
+        (
+            Report({Counter.INPUT: 9, Counter.TOTAL: 9}),
+            Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.TOTAL, 0, 30),
+        ),
+        (
+            Report({Counter.INPUT: 9, Counter.OUTPUT: 4}, scope=0),
+            Discrepancy(DiscrepancyKind.CHOICES_UNREPORTED, Counter.OUTPUT, 1, 2),
+        ),
+        (
+            Report(
+                {Counter.INPUT: 9, Counter.OUTPUT: 8},
+                lines=tuple(ReportLine(kind, {Counter.INPUT: 9, Counter.OUTPUT: 3}) for kind in ("one", "two")),
+            ),
+            Discrepancy(DiscrepancyKind.LINES_DISAGREE, Counter.OUTPUT, 6, 8),
+        ),
+    ],
+)
+def test_a_discrepancy_has_what_was_said_and_what_it_was_measured_by(report: Report, found: Discrepancy) -> None:
+    assert settle(reading_of(report), Convention(), ended=True, delivered=_SEEN).discrepancies == (found,)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {Counter.INPUT: 9, Counter.OUTPUT: 0},
+        {Counter.INPUT: 0, Counter.OUTPUT: 0},
+        {Counter.INPUT: 9, Counter.TOTAL: 9},
+    ],
+)
+def test_a_zero_beside_nothing_is_believed(said: dict[Counter, int | None]) -> None:
+    settled = settle(reading_of(Report(said)), Convention(), ended=True, delivered=Delivered(input=9))
+    assert settled.usage.output_tokens == 0
+    assert not settled.usage.estimated
+    assert not settled.discrepancies
+
+
+def test_lines_that_tell_more_than_the_top_level_do_not_disagree_with_it() -> None:
+    line = ReportLine("reply", {Counter.INPUT: 9, Counter.OUTPUT: 5})
+    for top in (4, 5):
+        report = Report({Counter.INPUT: 9, Counter.OUTPUT: top}, lines=(line,))
+        assert not settle(reading_of(report), Convention(), ended=True).discrepancies
+
+
+def test_a_total_below_what_it_should_hold_derives_nothing() -> None:
+    settled = _settled({Counter.INPUT: 9, Counter.TOTAL: 8})
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (9, None)
+
+
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_report_that_is_marked_as_an_estimate_stays_one_until_a_measure_replaces_it(ended: bool) -> None:
     counts = {Counter.INPUT: 31, Counter.OUTPUT: 7, Counter.TOTAL: 38}
@@ -218,6 +292,9 @@ def test_a_report_that_is_marked_as_an_estimate_stays_one_until_a_measure_replac
     assert not settle(reading_of(guessed, measured), Convention(), ended=ended).usage.estimated
     choices = reading_of(*(msgspec.structs.replace(guessed, scope=scope) for scope in (0, 1)))
     assert settle(choices, Convention(), ended=ended).usage.estimated
+    for one, other in ((guessed, measured), (measured, guessed)):
+        mixed = reading_of(msgspec.structs.replace(one, scope=0), msgspec.structs.replace(other, scope=1))
+        assert settle(mixed, Convention(), ended=ended).usage.vouched(OUTPUT_BUCKETS) is Provenance.ESTIMATED
 
 
 _VECTORS = Convention(no_output=True)

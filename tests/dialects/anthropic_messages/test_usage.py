@@ -224,8 +224,11 @@ def test_thinking_is_not_given_to_an_attempt_that_declined_after_output() -> Non
     assert [line.usage.reasoning_tokens for line in lines] == [None, 4]
 
 
-def test_an_iteration_that_counts_its_own_thinking_is_believed() -> None:
-    steps = [{**step, "output_tokens_details": {"thinking_tokens": 2}} for step in FALLBACK["iterations"]]
+@pytest.mark.parametrize("own", [(0, 1), (1,)])
+def test_an_iteration_that_counts_its_own_thinking_is_believed(own: tuple[int, ...]) -> None:
+    steps = [dict(step) for step in FALLBACK["iterations"]]
+    for place in own:
+        steps[place]["output_tokens_details"] = {"thinking_tokens": 2}
     lines = settled(
         ("message_delta", {**FALLBACK, "output_tokens_details": {"thinking_tokens": 4}, "iterations": steps})
     ).lines

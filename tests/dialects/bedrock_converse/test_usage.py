@@ -69,6 +69,20 @@ def test_cache_writes_are_split_by_lifetime() -> None:
     assert found.discrepancies == ()
 
 
+def test_a_lifetime_nobody_knows_and_a_detail_without_a_count_leave_the_write_unspecified() -> None:
+    details = [{"ttl": "2h", "inputTokens": 60}, {"inputTokens": 4}, {"ttl": "1h"}, {"ttl": "1h", "inputTokens": 30}, 7]
+    said = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 102, "cacheWriteInputTokens": 100}
+    report = read_report(msgspec.json.encode({**said, "cacheDetails": details}))
+    assert report is not None
+    assert set(report.counts) <= set(Counter)
+    assert settled({**said, "cacheDetails": details}).usage.buckets == {
+        Bucket.INPUT: 1,
+        Bucket.CACHE_WRITE: 70,
+        Bucket.CACHE_WRITE_1H: 30,
+        Bucket.OUTPUT: 1,
+    }
+
+
 def test_a_total_that_does_not_add_up_is_kept() -> None:
     found = settled({"inputTokens": 9, "outputTokens": 4, "totalTokens": 14})
     assert [one.kind for one in found.discrepancies] == [DiscrepancyKind.TOTAL_MISMATCH]

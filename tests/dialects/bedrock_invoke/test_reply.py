@@ -308,6 +308,38 @@ def test_other_makers_are_heard_and_the_service_counts_them(
     assert (reply.settlement.usage.input_tokens, reply.settlement.usage.output_tokens) == (7, 3)
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("FINISH", FinishReason.STOP),
+        ("STOP_CRITERIA_MET", FinishReason.STOP),
+        ("stop", FinishReason.STOP),
+        ("stop_sequence", FinishReason.STOP),
+        ("endoftext", FinishReason.STOP),
+        ("COMPLETE", FinishReason.STOP),
+        ("STOP_SEQUENCE", FinishReason.STOP),
+        ("LENGTH", FinishReason.LENGTH),
+        ("length", FinishReason.LENGTH),
+        ("max_tokens", FinishReason.LENGTH),
+        ("MAX_TOKENS", FinishReason.LENGTH),
+        ("ERROR_LIMIT", FinishReason.LENGTH),
+        ("CONTENT_FILTERED", FinishReason.CONTENT_FILTER),
+        ("ERROR_TOXIC", FinishReason.CONTENT_FILTER),
+        ("INTERVENED", FinishReason.CONTENT_FILTER),
+        ("HIGH_TIDE", FinishReason.UNKNOWN),
+    ],
+)
+def test_each_makers_word_for_the_end_is_known(said: str, reason: FinishReason) -> None:
+    reply = whole({"generation": "Noon.", "stop_reason": said})
+    assert finishes(reply) == [ChoiceFinished(reason, said=said)]
+
+
+@pytest.mark.parametrize("data", [None, "Noon.", [], 7])
+def test_a_text_that_is_not_where_it_should_be_is_no_text_and_no_failure(data: object) -> None:
+    reply = whole({"completions": [{"data": data, "finishReason": {"reason": "endoftext"}}]})
+    assert (text(reply), reply.exit) == ("", Exit.COMPLETED)
+
+
 def test_a_whole_chat_completion_is_read() -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "Noon."}, "finish_reason": "stop"}
     reply = whole(

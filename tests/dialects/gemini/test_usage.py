@@ -44,7 +44,8 @@ def test_thoughts_are_beside_the_candidates_and_tools_beside_the_prompt() -> Non
 
 def test_the_cache_is_inside_the_prompt() -> None:
     found = settled(usage(300, 10, cachedContentTokenCount=217)).usage
-    assert (found.input_tokens, found.cache_read_tokens, found.buckets[Bucket.INPUT]) == (300, 217, 83)
+    assert (found.input_tokens, found.cache_read_tokens) == (300, 217)
+    assert found.buckets == {Bucket.INPUT: 83, Bucket.CACHE_READ: 217, Bucket.OUTPUT: 10}
 
 
 def test_candidates_that_nobody_counts_are_what_the_total_leaves() -> None:
@@ -107,8 +108,23 @@ def test_sound_and_pictures_have_buckets_of_their_own() -> None:
 
 
 def test_modalities_may_be_numbers() -> None:
-    said = [{"modality": 4, "tokenCount": 150}, {"modality": 1, "tokenCount": 9}]
-    assert settled(usage(159, 19, promptTokensDetails=said)).usage.buckets[Bucket.INPUT_AUDIO] == 150
+    said = [{"modality": number, "tokenCount": 10 * number} for number in (1, 2, 3, 4)]
+    found = settled(usage(100, 19, promptTokensDetails=said)).usage.buckets
+    assert found == {Bucket.INPUT: 40, Bucket.INPUT_IMAGE: 20, Bucket.INPUT_AUDIO: 40, Bucket.OUTPUT: 19}
+
+
+@pytest.mark.parametrize("count", [0, -3, 2.5, "9", None, True, []])
+def test_a_detail_that_counts_nothing_makes_no_bucket(count: object) -> None:
+    said = [{"modality": "AUDIO", "tokenCount": count}, {"modality": "AUDIO"}, {"tokenCount": count}, 7, None]
+    found = settled(usage(30, 19, promptTokensDetails=said, candidatesTokensDetails=said))
+    assert found.usage.buckets == {Bucket.INPUT: 30, Bucket.OUTPUT: 19}
+    assert not found.discrepancies
+
+
+def test_details_of_the_output_are_cut_to_what_is_left_of_it() -> None:
+    found = settled(usage(9, 30, candidatesTokensDetails=details(audio=20, image=25)))
+    assert found.usage.buckets == {Bucket.INPUT: 9, Bucket.OUTPUT: 0, Bucket.OUTPUT_AUDIO: 20, Bucket.OUTPUT_IMAGE: 10}
+    assert not found.discrepancies
 
 
 def test_what_was_cached_of_a_modality_is_not_counted_twice() -> None:
@@ -167,6 +183,8 @@ def test_an_object_that_says_what_is_settled_keeps_its_bytes() -> None:
     assert report is not None
     usage = settle(NO_READING.join(report), CONVENTION, ended=True).usage
     assert json.loads(write_usage(FinalUsage(usage, provider_raw=raw))) == json.loads(raw)
+    written = write_usage(FinalUsage(usage, provider_raw=raw.replace(b"19", b"19.0")))
+    assert b"19.0" in written
 
 
 def test_an_estimate_is_marked_and_heard_again() -> None:
@@ -187,6 +205,31 @@ def test_details_of_a_count_that_is_told_otherwise_are_left_out() -> None:
     raw = usage(100, 5, promptTokensDetails=details(text=100))
     assert "promptTokensDetails" in told(settled(raw).usage, raw)
     assert "promptTokensDetails" not in told(Usage({Bucket.INPUT: 40, Bucket.OUTPUT: 5}), raw)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [{"modality": "TEXT", "tokenCount": 100}, {"modality": "IMAGE"}],
+        [{"modality": "TEXT", "tokenCount": 60}],
+    ],
+    ids=["a zero that is left out", "less than the whole"],
+)
+def test_details_that_go_into_what_is_told_are_kept(said: list[dict[str, Any]]) -> None:
+    raw = usage(100, 5, promptTokensDetails=said)
+    assert told(settled(raw).usage, raw)["promptTokensDetails"] == said
+
+
+@pytest.mark.parametrize("said", [7, None, "x", [7], [{"tokenCount": "x"}], [{"modality": "TEXT", "tokenCount": None}]])
+def test_details_that_cannot_be_added_up_are_left_out(said: object) -> None:
+    raw = usage(100, 5, promptTokensDetails=said)
+    assert "promptTokensDetails" not in told(settled(raw).usage, raw)
+
+
+def test_a_count_that_nobody_stands_for_is_left_out_of_the_providers_own_object() -> None:
+    raw = {**usage(100, 5, cachedContentTokenCount=30), "thoughtsTokenCount": None}
+    found = told(Usage({Bucket.OUTPUT: 5}), raw)
+    assert found == {"candidatesTokenCount": 5, "thoughtsTokenCount": None}
 
 
 @given(st.integers(0, 999), st.integers(0, 999), st.integers(0, 999), st.integers(0, 99), st.integers(0, 99))

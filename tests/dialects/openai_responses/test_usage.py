@@ -67,6 +67,29 @@ def test_what_is_written_reads_back_as_the_same() -> None:
     assert settled(json.loads(write_usage(FinalUsage(usage)))).buckets == usage.buckets
 
 
+def test_sound_and_pictures_are_told_beside_what_the_schema_demands() -> None:
+    usage = Usage(
+        {
+            Bucket.INPUT: 3,
+            Bucket.INPUT_AUDIO: 5,
+            Bucket.CACHE_READ_AUDIO: 2,
+            Bucket.INPUT_IMAGE: 7,
+            Bucket.OUTPUT: 1,
+            Bucket.OUTPUT_AUDIO: 4,
+            Bucket.OUTPUT_IMAGE: 6,
+        }
+    )
+    written = json.loads(write_usage(FinalUsage(usage)))
+    assert (written["input_tokens"], written["output_tokens"]) == (17, 11)
+    assert written["input_tokens_details"] == {
+        "cached_tokens": 2,
+        "cache_write_tokens": 0,
+        "audio_tokens": 7,
+        "image_tokens": 7,
+    }
+    assert written["output_tokens_details"] == {"reasoning_tokens": 0, "audio_tokens": 4, "image_tokens": 6}
+
+
 def test_the_details_the_schema_demands_are_there_across_a_crossing() -> None:
     written = json.loads(write_usage(FinalUsage(Usage({Bucket.INPUT: 3, Bucket.OUTPUT: 1}))))
     assert written == {
