@@ -240,6 +240,20 @@ def test_what_a_provider_refuses_is_told_in_the_doors_dialect(
             assert entry.exit is Exit.REJECTED
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_a_status_that_is_none_of_http_s_is_told_as_a_502(
+    provider: Playback, served: RunningGateway, name: str
+) -> None:
+    way = CALLS[name]
+    for model in way.models:
+        for streamed in way.streams:
+            asking = way.writers[0](model, streamed)
+            provider.queue(error_player(999, "Too many boats."))
+            answer = served.post(asking.body, asking.path)
+            assert (answer.status, answer.headers["content-type"]) == (502, "application/json")
+            assert REFUSALS[way.dialect](answer)
+
+
 @pytest.mark.parametrize(
     ("path", "model", "dialect"),
     [

@@ -746,6 +746,15 @@ def test_a_provider_s_refusal_is_carried_as_it_is_and_costs_nothing(
     assert entry.detail
 
 
+def test_a_status_that_is_none_of_http_s_is_a_502_with_the_provider_s_body(
+    provider: Playback, served: RunningGateway
+) -> None:
+    provider.queue(error_answer(999))
+    answer = call(served, "/openai/v1/batches", {})
+    assert (answer.status, answer.body) == (502, error_answer(999).body)
+    assert served.entry().exit is Exit.REJECTED
+
+
 def test_a_redirect_is_the_client_s_to_follow(provider: Playback, served: RunningGateway) -> None:
     provider.queue(redirect("https://elsewhere.example/file"))
     answer = call(served, "/openai/v1/batches", {})

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from typing import Final
+
+import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault, RequestError
 from counterfoil.exchange.attempt import attempt
@@ -23,6 +26,8 @@ from counterfoil.ledger.store import BooksUnavailable
 __all__ = ["answer_failure", "exchange"]
 
 _STOP = Plan("stop")
+_LAST_STATUS: Final = 599
+"""Of HTTP (RFC 9110, 15). Some servers answer with others beyond it (999), which no client is told."""
 
 
 def exchange(call: Call, context: Context) -> Steps:
@@ -87,6 +92,8 @@ def _after(
 
 def answer_failure(call: Call, context: Context, failure: Failure) -> Generator[Command, Answer, None]:
     """Tell the client, in its dialect, what went wrong and whose fault it was."""
+    if failure.status > _LAST_STATUS:
+        failure = msgspec.structs.replace(failure, status=502)
     headers = {"content-type": "application/json", "x-counterfoil-exchange": call.exchange}
     if failure.retry_after is not None:
         headers["retry-after"] = str(math.ceil(failure.retry_after))  # whole seconds (RFC 9110, 10.2.3)

@@ -35,6 +35,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+_LAST_STATUS: Final = 599
+"""Of HTTP (RFC 9110, 15). A carried reply may have another, which uvicorn cannot say."""
 HEADER: Final = 4096
 """Characters of a header's value that are sent: clients give up on longer lines (Python's on 64 KiB of them)."""
 _CONTROL: Final = bytes((*range(32), 127))
@@ -97,7 +99,7 @@ class AsgiClient:
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         """Keep the head for the first bytes."""
-        self.status = status
+        self.status = status if status <= _LAST_STATUS else 502
         self._head = [(name.encode(), _value(value)) for name, value in headers.items()]
         self._head += self._more
 
