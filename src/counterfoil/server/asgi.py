@@ -16,6 +16,7 @@ import msgspec
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 
 __all__ = [
+    "HANG_UP",
     "AsgiClient",
     "Gone",
     "Message",
@@ -44,6 +45,9 @@ _REPEATED: Final = re.compile(rb"[!-~]{1,128}")
 """A client's own request id that is repeated: printable ASCII without spaces."""
 _ID_HEADERS: Final = (b"x-request-id", b"request-id")
 """Under which names a reply is named: OpenAI's clients read the first, Anthropic's the second."""
+HANG_UP: Final = "counterfoil.hang_up"
+"""Our protocol's extension of ASGI: its `tell` is given what is to be called when the client hangs up before its answer
+is whole. The standard's way, to await `receive` all the while, takes a task for every request."""
 
 
 class Gone(Exception):
@@ -65,6 +69,10 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def path(self) -> str:
         return str(self.scope["path"])
+
+    def on_hang_up(self, told: Callable[[], None]) -> None:
+        """Have `told` called when the client hangs up before its answer is whole. The last one is."""
+        self.scope["extensions"][HANG_UP]["tell"](told)
 
     @property
     def query(self) -> str:

@@ -7,7 +7,6 @@ Rule 3: what the path says is put into the body first. Then one body says everyt
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import traceback
 from typing import Final
@@ -16,10 +15,9 @@ from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.core.estimate import estimate_body
 from counterfoil.core.nesting import exceeds, holds_more
 from counterfoil.dialects.dialect import RequestPeek
-from counterfoil.driver.drive import Run
 from counterfoil.exchange.call import Call, carried_headers
 from counterfoil.ledger.entry import Exit
-from counterfoil.server.asgi import AsgiClient, Receive, Request, read_body
+from counterfoil.server.asgi import AsgiClient, Request, read_body
 from counterfoil.server.door import Found
 from counterfoil.server.gateway import Gateway
 from counterfoil.server.state import State
@@ -75,22 +73,16 @@ async def make_call(gateway: Gateway, state: State, request: Request, call: Call
     """Run one call to its end, and count it."""
     client = AsgiClient(request)
     run = gateway.driver.run(call, state.context, client)
-    watcher = asyncio.create_task(_watch(request.receive, run, client))
-    try:
-        outcome = await run.wait()
-    finally:
-        watcher.cancel()
+
+    def gone() -> None:
+        if not client.complete:
+            run.interrupt(Exit.CLIENT_GONE)
+
+    request.on_hang_up(gone)
+    outcome = await run.wait()
     gateway.metrics.exchanged(call.route.name, client.status if client.complete else CLIENT_CLOSED, outcome)
     for defect in outcome.defects:
         log_defect(defect, call.exchange)
-
-
-async def _watch(receive: Receive, run: Run, client: AsgiClient) -> None:
-    """Notice that the client hung up, also while the provider is silent: only whoever awaits `receive` is told."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    if not client.complete:
-        run.interrupt(Exit.CLIENT_GONE)
 
 
 def log_defect(defect: BaseException, exchange: str | None) -> None:

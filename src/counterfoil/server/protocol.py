@@ -22,7 +22,7 @@ from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.driver.drive import new_id
-from counterfoil.server.asgi import names_of
+from counterfoil.server.asgi import HANG_UP, names_of
 from counterfoil.server.limits import Patience
 from counterfoil.server.paths import dialect_at
 
@@ -63,6 +63,8 @@ class Protocol(HttpToolsProtocol):
         self._refused = False
         self._answering: RequestResponseCycle | None = None
         """The request whose answer is on its way; `cycle` is the latest one read."""
+        self._told: Callable[[], None] | None = None
+        """Who is told when the client of that request hangs up."""
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -130,12 +132,16 @@ class Protocol(HttpToolsProtocol):
                 self.flow.resume_reading()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
+        self._answering, self._told = cycle, None
+        cycle.transport = _HeldHead(cycle)  # type: ignore[assignment]  # as much of a transport as a cycle uses
+        cycle.scope["extensions"] = {HANG_UP: {"tell": self._tell}}
 
         async def bounded(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
             try:
                 await app(scope, receive, send)
             finally:
+                if self._answering is cycle:
+                    self._told = None  # it holds the whole request
                 # uvicorn closes after what is buffered is sent: to a client that reads nothing, never.
                 if not cycle.response_complete:
                     if cycle.response_started:
@@ -143,6 +149,12 @@ class Protocol(HttpToolsProtocol):
                     self.loop.call_later(self.patience.linger, self.transport.abort)
 
         super()._start_asgi_task(cycle, bounded)
+
+    def on_response_complete(self) -> None:
+        held = None if self._answering is None else self._answering.transport
+        if isinstance(held, _HeldHead):
+            held.let_go()  # nothing follows the head of an answer to HEAD
+        super().on_response_complete()
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
@@ -232,6 +244,13 @@ class Protocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
+            if self._told is not None:
+                self._told()
+
+    def _tell(self, told: Callable[[], None]) -> None:
+        """`HANG_UP`."""
+        self._told = told
+        self.flow.resume_reading()  # a large body may have paused it, and only who reads hears the end
 
     def _answerable(self) -> bool:
         """Whether the next bytes the client reads are the answer to what was just refused."""
@@ -239,6 +258,39 @@ class Protocol(HttpToolsProtocol):
         if cycle is None or cycle.response_complete:
             return True
         return self._awaited == "body" and not cycle.response_started
+
+
+class _HeldHead:
+    """What a request's answer is written to until its head is out: the head waits for the bytes that follow it at once,
+    so that both are one packet."""
+
+    __slots__ = ("_cycle", "_head", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            self._cycle.transport = self._transport
+            self._transport.write(self._head + data)
+        elif self._cycle.response_started:
+            self._head = data
+        else:
+            self._transport.write(data)  # "100 Continue"
+
+    def let_go(self) -> None:
+        """Nothing follows the head."""
+        if self._head:
+            self.write(b"")
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self.let_go()
+        self._transport.close()
 
 
 def protocol_class(head_limit: Callable[[], int], patience: Patience) -> type[Protocol]:
