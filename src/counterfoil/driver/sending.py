@@ -64,7 +64,8 @@ def sending_of(command: Post, base_url: str, payer: Payer, at: float) -> Sending
     provider = deployment.provider
     own = (provider.stream_path or provider.path) if command.streamed else provider.path
     path, _, query = (_with_model(own, deployment.model) if own else command.path).partition("?")
-    asked = {**dict(parse_qsl(query, keep_blank_values=True)), **provider.query, **deployment.query}
+    written = parse_qsl(query, keep_blank_values=True) if query else ()
+    asked = {**dict(written), **provider.query, **deployment.query}
     url = _url(base_url, path, tuple(asked.items()))
     headers = {
         "content-type": "application/json",

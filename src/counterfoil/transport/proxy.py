@@ -34,15 +34,19 @@ class Proxies:
 
         The ways HTTP libraries have to ask the variables also read `~/.netrc`, and add what they find there.
         """
-        if host in LOOPBACK or is_metadata_host(host):
-            return None
         key = (scheme, host, port)
         if key not in self._known:
             if len(self._known) >= PROXIES_KEPT:
                 self._known.clear()
-            bypassed = urllib.request.proxy_bypass(f"{host}:{port}" if port else host)
-            proxy = None if bypassed else urllib.request.getproxies().get(scheme)
-            found = f"http://{proxy}" if proxy and "://" not in proxy else proxy
-            self._known[key] = found
+            found = self._known[key] = _found(scheme, host, port)
             return found
         return self._known.get(key)
+
+
+def _found(scheme: str, host: str, port: int | None) -> str | None:
+    if host in LOOPBACK or is_metadata_host(host):
+        return None
+    if urllib.request.proxy_bypass(f"{host}:{port}" if port else host):
+        return None
+    proxy = urllib.request.getproxies().get(scheme)
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
