@@ -56,6 +56,8 @@ OUTPUT_BUCKETS: Final = (Bucket.OUTPUT, Bucket.REASONING, Bucket.OUTPUT_AUDIO, B
 UNIT_BUCKETS: Final = (Bucket.SEARCH_UNITS, Bucket.IMAGES)
 """What is billed and is no token. It is in no total of tokens."""
 INPUT_BUCKETS: Final = tuple(bucket for bucket in Bucket if bucket not in (*OUTPUT_BUCKETS, *UNIT_BUCKETS))
+_INPUT: Final = frozenset(INPUT_BUCKETS)
+_OUTPUT: Final = frozenset(OUTPUT_BUCKETS)
 _CACHE_READS: Final = (Bucket.CACHE_READ, Bucket.CACHE_READ_AUDIO)
 _CACHE_WRITES: Final = (Bucket.CACHE_WRITE, Bucket.CACHE_WRITE_5M, Bucket.CACHE_WRITE_1H)
 _SIDES: Final = (Bucket.INPUT, Bucket.OUTPUT)
@@ -123,12 +125,12 @@ class Usage(msgspec.Struct, frozen=True):
     @property
     def input_tokens(self) -> int | None:
         """All input, cache included; None when unknown."""
-        return self._inclusive(Bucket.INPUT, INPUT_BUCKETS)
+        return self._inclusive(Bucket.INPUT, _INPUT)
 
     @property
     def output_tokens(self) -> int | None:
         """All output, reasoning included; None when unknown."""
-        return self._inclusive(Bucket.OUTPUT, OUTPUT_BUCKETS)
+        return self._inclusive(Bucket.OUTPUT, _OUTPUT)
 
     @property
     def total_tokens(self) -> int | None:
@@ -165,10 +167,10 @@ class Usage(msgspec.Struct, frozen=True):
         """Whether any number in it is an estimate."""
         return Provenance.ESTIMATED in self.provenance.values()
 
-    def _inclusive(self, side: Bucket, buckets: Iterable[Bucket]) -> int | None:
+    def _inclusive(self, side: Bucket, buckets: frozenset[Bucket]) -> int | None:
         if side not in self.buckets:
             return None
-        return sum(self.buckets.get(bucket, 0) for bucket in buckets)
+        return sum([count for bucket, count in self.buckets.items() if bucket in buckets])
 
     def _claimed(self, buckets: Iterable[Bucket]) -> int | None:
         present = [bucket for bucket in buckets if bucket in self.buckets]

@@ -71,7 +71,7 @@ def read_report(raw: bytes, scope: int | None = None, *, tier: object = None) ->
         return None
     counts: dict[Counter, int | None] = {}
     for counter, place in PLACES:
-        if counts.get(counter) is not None:
+        if place[0] not in said or counts.get(counter) is not None:
             continue
         inside: Any = said
         for key in place[:-1]:
@@ -109,12 +109,13 @@ def write_usage(final: FinalUsage) -> bytes:
     estimate. What the provider's own object has beyond that keeps its place and its value.
     """
     usage = final.usage
-    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+    given, made = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
+    if usage is None or given is None or made is None:
         return b"null"
     fields = _fields(final.provider_raw)
-    fields["prompt_tokens"] = msgspec.Raw(b"%d" % usage.input_tokens)
-    fields["completion_tokens"] = msgspec.Raw(b"%d" % usage.output_tokens)
-    fields["total_tokens"] = msgspec.Raw(b"%d" % (usage.input_tokens + usage.output_tokens))
+    fields["prompt_tokens"] = msgspec.Raw(b"%d" % given)
+    fields["completion_tokens"] = msgspec.Raw(b"%d" % made)
+    fields["total_tokens"] = msgspec.Raw(b"%d" % (given + made))
     for key, details in (
         ("prompt_tokens_details", _prompt_details(usage)),
         ("completion_tokens_details", _completion_details(usage)),
