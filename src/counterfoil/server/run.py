@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -371,6 +372,8 @@ class _Server(uvicorn.Server):
 
 def serve(service: Service, on_ready: Callable[[], None] | None = None) -> int:
     """Run `service`, bound already, until a signal ends it. Uses uvloop where it is installed."""
+    gc.collect()
+    gc.freeze()  # modules, tables and prices stay: to look through them for garbage would hold up every stream
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         return runner.run(service.run(on_ready))
 
