@@ -16,7 +16,7 @@ from typing import Final
 
 from counterfoil.framing.frame import Frame, FrameTooLarge
 
-__all__ = ["SseFraming", "on_one_line"]
+__all__ = ["SseFraming", "is_text", "on_one_line"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK_LINES: Final = re.compile(rb"[\r\n]*+")
@@ -30,6 +30,15 @@ def on_one_line(text: bytes) -> bytes:
     if b"\n" in text or b"\r" in text:
         return text.replace(b"\n", b" ").replace(b"\r", b" ")
     return text
+
+
+def is_text(raw: bytes) -> bool:
+    """Whether bytes are UTF-8, as an event stream has to be: of others some clients give up the whole stream."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class SseFraming:

@@ -167,6 +167,13 @@ def test_comments_unknown_events_and_unknown_blocks_are_carried_word_for_word() 
         assert piece in body
 
 
+@pytest.mark.parametrize(
+    "strange", [b": \xff\n\n", b"\x80\x81 no event at all\n\n", "event: ping".encode("utf-16") + b"\n\n"]
+)
+def test_a_block_without_data_that_is_not_utf_8_is_left_out(strange: bytes) -> None:
+    assert carried(sse(start()) + strange + sse(*end())) == carried(sse(start(), *end()))
+
+
 def test_done_is_left_out() -> None:
     assert b"[DONE]" not in carried(sse(start(), *end()) + b"data: [DONE]\n\n")
 

@@ -484,6 +484,7 @@ ROLE_JSON = json.dumps(chunk(ROLE)).encode()
         (b": busy\ndata: " + ROLE_JSON + b"\n\n", b": busy\n\ndata: " + ROLE_JSON + b"\n\n"),
         (b": busy\r\n\r\n", b": busy\n\n"),
         (b": \n\n", b": \n\n"),
+        (b": \xff\n: busy\n\n", b": busy\n\n"),
         (b"event: ping\n\n", b""),
         (
             b"data: " + ROLE_JSON.replace(b', "object"', b',\ndata: "object"') + b"\n\n",

@@ -156,6 +156,11 @@ def test_the_done_mark_is_left_out_and_comments_are_kept() -> None:
     assert relayed(b": OPENROUTER PROCESSING\n\n" + body + b"data: [DONE]\n\n") == b": OPENROUTER PROCESSING\n\n" + body
 
 
+def test_a_block_without_data_that_is_not_utf_8_is_left_out() -> None:
+    body = sse(*reply(*EVERYTHING))
+    assert relayed(b": \xff\n\n" + b"\x80 no event at all\n\n" + body) == body
+
+
 def test_a_stream_that_ends_without_its_blank_line_gets_it() -> None:
     body = sse(*reply(*EVERYTHING))
     assert relayed(body[:-1]) == body

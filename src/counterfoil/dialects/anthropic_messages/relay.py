@@ -22,6 +22,7 @@ from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, f
 from counterfoil.dialects.anthropic_messages.usage import usage_fields
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
 from counterfoil.framing.frame import Frame
+from counterfoil.framing.sse import is_text
 
 __all__ = ["REPAIRS", "MessagesRelay", "Repair"]
 
@@ -45,6 +46,7 @@ REPAIRS: Final = (
     Repair("message_delta", "exactly one; a later one is merged into it", _WIRE),
     Repair("message_stop", "always, and last", _WIRE),
     Repair("the SSE event name", "the frame's type, where absent", "WIRE 2, event names"),
+    Repair("a block without data that is not UTF-8", "left out: clients give up the stream", "WHATWG event stream"),
     Repair("the blank line after a frame", "added, where the stream ended without it", "WHATWG event stream"),
     Repair("[DONE]", "left out: no client of this dialect knows it", "WIRE 2, [DONE] missing"),
 )
@@ -71,7 +73,7 @@ class MessagesRelay:
         if frame.event in _UNTOUCHED and frame.raw.endswith(_BLANK_LINES):
             return frame.raw
         if frame.comment:
-            return _own(frame)
+            return _own(frame) if is_text(frame.raw) else b""
         if not frame.data.strip():
             return b""  # a client would read an empty line as JSON
         try:

@@ -31,6 +31,7 @@ from counterfoil.dialects.openai_chat.splice import (
     opened_by,
     text_of,
 )
+from counterfoil.framing.sse import is_text
 
 __all__ = [
     "BLOCK_REPAIRS",
@@ -74,7 +75,7 @@ class Block:
 
 def _comments(block: Block, progress: Progress) -> None:
     if b":" in block.raw:
-        block.comments = [line for line in block.raw.splitlines() if line[:1] == b":"]
+        block.comments = [line for line in block.raw.splitlines() if line[:1] == b":" and is_text(line)]
 
 
 def _one_line(block: Block, progress: Progress) -> None:
@@ -98,7 +99,7 @@ BLOCK_REPAIRS: Final[tuple[Repair[Block], ...]] = (
     ),
     Repair(
         "encoding",
-        "in a frame that is mended, bytes that are not UTF-8 become U+FFFD",
+        "in a frame that is mended, bytes that are not UTF-8 become U+FFFD; a comment of such bytes is left out",
         "WHATWG event stream (never seen; the client would read them so)",
         _written_anew,
     ),

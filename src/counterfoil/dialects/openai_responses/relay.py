@@ -21,6 +21,7 @@ from counterfoil.dialects.openai_responses.failure import error_event, response_
 from counterfoil.dialects.openai_responses.schema import NO_RAW, UNREADABLE, encode, fields_of, given
 from counterfoil.dialects.openai_responses.usage import write_usage
 from counterfoil.framing.frame import Frame
+from counterfoil.framing.sse import is_text
 
 __all__ = ["HELD_LIMIT", "REPAIRS", "Repair", "ResponsesRelay"]
 
@@ -47,6 +48,7 @@ REPAIRS: Final = (
     Repair("the terminal event", "once, and last", _WIRE),
     Repair("error, response.error", "written from what was read of them, so that no secret passes", "DESIGN 4.4.4"),
     Repair("the SSE event name", "the event's type, where absent", "WIRE 2, event names"),
+    Repair("a block without data that is not UTF-8", "left out: clients give up the stream", "WHATWG event stream"),
     Repair("the blank line after a frame", "added, where the stream ended without it", "WHATWG event stream"),
     Repair("[DONE]", "left out: only OpenRouter sends it", "WIRE 2, [DONE] missing"),
 )
@@ -96,7 +98,7 @@ class ResponsesRelay:
             self._last = self._last or frame
             return b""
         if frame.comment:
-            return _own(frame)
+            return _own(frame) if is_text(frame.raw) else b""
         if frame.data.strip() in (b"", _DONE):
             return b""
         try:
