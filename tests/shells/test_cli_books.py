@@ -475,9 +475,22 @@ def test_an_attempt_that_is_still_open_can_be_explained(books: LedgerBooks, shel
     assert "unpriced" in out
 
 
+def test_a_call_that_nobody_could_read_is_told_as_such(books: LedgerBooks, shell: Shell) -> None:
+    opening = _opening(1, client_dialect="unknown", provider_dialect="unknown", model="", price_id=None)
+    settled = settle(NO_READING, opening.convention, ended=True, delivered=None)
+    lines = price_lines(opening, settled.lines, TABLE)
+    _book(books, msgspec.structs.replace(_entry(opening, reading=NO_READING), lines=lines, finality=settled.finality))
+    out, _ = shell("explain", "01900001")
+    assert "asked for     my-model (in no dialect known here)" in out
+    assert "Buckets and cost\nwhat was used: nobody knows\ncost: unpriced" in out
+    err = shell("usage")[1]
+    assert err == "1 model run has an input or output that nobody knows; it is in no sum.\n"
+
+
 def test_a_beginning_must_be_of_one_attempt(books: LedgerBooks, shell: Shell) -> None:
     _book(books, _entry(_opening(1)), _entry(_opening(2)))
     assert "several" in shell("explain", "019", code=1)[1]
+    assert "GET /v1/receipts/EXCHANGE" in shell("explain", "01ff", code=1)[1]
     assert "no attempt" in shell("explain", "xyz", code=1)[1]
     assert "entries" in shell("explain", "", code=2)[1]
 

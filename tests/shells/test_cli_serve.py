@@ -340,6 +340,8 @@ def test_prices_are_shown_with_source_and_nearest_names(tmp_path: Path, capsys: 
     assert "costs nothing (The embedded model, on your own machine)" in capsys.readouterr().out
     assert main(["prices", "show", "any", "--provider", "ollama", "--json", *words]) == 0
     assert json.loads(capsys.readouterr().out)["free"] is True
+    assert main(["prices", "show", "claude-opus-4-1", "--provider", "nobody", *words]) == ExitCode.WRONG
+    assert "is known at nobody. The list has it of anthropic" in capsys.readouterr().err
     assert main(["prices", "show", "gpt-4o-mni", *words]) == ExitCode.WRONG
     assert "gpt-4o-mini" in capsys.readouterr().err
     (tmp_path / "prices.yaml").write_text("- nonsense\n")

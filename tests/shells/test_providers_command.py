@@ -86,6 +86,8 @@ def test_programs_get_the_same_as_flat_objects(capsys: pytest.CaptureFixture[str
 def test_a_near_name_is_suggested(name: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["providers", name]) == ExitCode.WRONG
     assert f"Did you mean '{meant}'?" in capsys.readouterr().err
+    assert main(["meter", "--dialect", "openai_chat", "--provider", name, "-"]) == ExitCode.USAGE
+    assert f"Did you mean '{meant}'?" in capsys.readouterr().err
 
 
 # ---- words

@@ -18,9 +18,10 @@ __all__ = ["DESCRIPTION", "ENTRY_HEADS", "EXAMPLES", "arrange", "entry_cells", "
 
 DESCRIPTION = """\
 Every attempt the gateway made, a line each, oldest first; those that are still
-running show as open. Costs are exact US dollars. In the table ~ marks an
-estimate, ? what nobody knows, and - what has no price. Searches and images that
-are billed stand behind the cost. A correction has a line of its own below its
+running show as open, and so do those of a gateway that died, until the next
+start closes them. Costs are exact US dollars. In the table ~ marks an estimate,
+? what nobody knows, and - what has no price. Searches and images that are
+billed stand behind the cost. A correction has a line of its own below its
 attempt's: what has to be added."""
 EXAMPLES = """\
   counterfoil entries --last 20

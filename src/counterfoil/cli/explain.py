@@ -11,6 +11,7 @@ from counterfoil.cli.failure import CommandError, ExitCode
 from counterfoil.cli.ledger import add_books, reading
 from counterfoil.cli.output import print_json, print_line, print_table, tokens
 from counterfoil.cli.places import data_directory
+from counterfoil.exchange.carry import UNKNOWN as UNKNOWN_DIALECT
 from counterfoil.ledger.entry import Entry
 from counterfoil.ledger.price_sheet import SheetError
 from counterfoil.stores.explanation import Explanation, Part, ReadCounter, explain
@@ -85,8 +86,8 @@ def _head(said: Explanation) -> None:
     facts = [
         ("attempt", entry.attempt),
         ("exchange", entry.exchange),
-        ("asked for", f"{entry.route} (in {entry.client_dialect}{key})"),
-        ("served by", f"{', '.join(filter(None, (entry.provider, entry.model)))} (in {entry.provider_dialect})"),
+        ("asked for", f"{entry.route} ({_in(entry.client_dialect)}{key})"),
+        ("served by", f"{', '.join(filter(None, (entry.provider, entry.model)))} ({_in(entry.provider_dialect)})"),
         ("opened", entry.opened),
         ("", closed),
         ("exit", f"{entry.exit}{status}{f': {said.detail}' if said.detail else ''}"),
@@ -95,6 +96,10 @@ def _head(said: Explanation) -> None:
         facts.append(("its id there", entry.provider_id))
     for name, fact in facts:
         print_line(f"{name:<13} {fact}")
+
+
+def _in(dialect: str) -> str:
+    return "in no dialect known here" if dialect == UNKNOWN_DIALECT else f"in {dialect}"
 
 
 def _reports(said: Explanation) -> None:
@@ -148,7 +153,10 @@ def _part(part: Part, *, alone: bool) -> None:
         print_table(("used", "tokens"), [(name, tokens(count)) for name, count in part.used.items()], right=("tokens",))
         print_line("The provider's bill is of other numbers:")
     heads = ("bucket", "tokens", "vouched", "$ per M", "$", "")
-    print_table(heads, rows, right=("tokens", "$ per M", "$"))
+    if rows:
+        print_table(heads, rows, right=("tokens", "$ per M", "$"))
+    else:
+        print_line("what was used: nobody knows")
     for bucket, count in part.excess.items():
         print_line(f"The provider claimed {tokens(count)} more of {bucket} than its whole holds; they are not billed.")
     if part.waived:

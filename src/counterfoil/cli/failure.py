@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
-__all__ = ["CommandError", "ExitCode"]
+__all__ = ["CommandError", "ExitCode", "no_such_provider"]
 
 
 class ExitCode(IntEnum):
@@ -26,3 +27,12 @@ class CommandError(Exception):
     def __init__(self, what: str, remedy: str = "", *, code: ExitCode = ExitCode.WRONG) -> None:
         super().__init__(f"{what} {remedy}".strip())
         self.code = code
+
+
+def no_such_provider(name: str, known: Iterable[str], *, code: ExitCode = ExitCode.WRONG) -> CommandError:
+    """The error for a provider nobody knows, with the nearest one."""
+    from counterfoil.driver.written import close_names  # not before: help loads nothing that reads files
+
+    near = close_names(name, known)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return CommandError(f"There is no provider {name!r}.", f"{hint}`counterfoil providers` lists them.", code=code)

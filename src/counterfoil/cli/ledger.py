@@ -63,7 +63,10 @@ class BooksReader:
         fresh = {one.opening.attempt: one for one in everything if one.opening.attempt.startswith(prefix)}
         names = sorted({*fresh, *self.store.matching(prefix)})
         if not names:
-            raise CommandError(f"There is no attempt {prefix!r}.", "`counterfoil entries` lists them.")
+            raise CommandError(
+                f"There is no attempt {prefix!r}.",
+                "`counterfoil entries` lists them; the attempts of an exchange are at GET /v1/receipts/EXCHANGE.",
+            )
         if len(names) > 1:
             raise CommandError(f"{prefix!r} begins several attempts.", f"Write more of one: {', '.join(names[:5])}")
         return self.store.entry(names[0]) or fresh[names[0]]

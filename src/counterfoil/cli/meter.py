@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from counterfoil.cli.failure import CommandError, ExitCode
+from counterfoil.cli.failure import CommandError, ExitCode, no_such_provider
 from counterfoil.cli.output import print_json, print_note
 from counterfoil.core.error import RequestError
 from counterfoil.core.estimate import estimate_body
@@ -196,9 +196,7 @@ def run(arguments: argparse.Namespace) -> int:
             code=ExitCode.USAGE,
         )
     if arguments.provider is not None and arguments.provider not in table:
-        raise CommandError(
-            f"There is no provider {arguments.provider!r}.", "`counterfoil providers` lists them.", code=ExitCode.USAGE
-        )
+        raise no_such_provider(arguments.provider, table, code=ExitCode.USAGE)
     unsupported: Counter[str] = Counter()
     unreadable = 0
     printed = 0

@@ -70,6 +70,10 @@ def _show(arguments: argparse.Namespace) -> int:
     if not found.prices:
         where = f" at {arguments.provider}" if arguments.provider else ""
         near = f"Nearest: {', '.join(found.nearest)}." if found.nearest else "Nothing listed is like it."
+        if arguments.provider:
+            anywhere = show(loaded.table, arguments.model, at=time.time()).prices
+            owners = ", ".join(dict.fromkeys(price.provider for price in anywhere))
+            near = f"The list has it of {owners}." if owners else near
         raise CommandError(f"No price of {arguments.model!r} is known{where}.", near)
     _print(found.prices)
     sources = sorted({f"{price.source}, {price.date}" for price in found.prices})

@@ -10,12 +10,11 @@ from typing import Final, Literal
 
 import msgspec
 
-from counterfoil.cli.failure import CommandError, ExitCode
+from counterfoil.cli.failure import ExitCode, no_such_provider
 from counterfoil.cli.output import print_json, print_line, print_table, shortened
 from counterfoil.config import Config, DeploymentConfig
 from counterfoil.dialects.registry import DIALECTS
 from counterfoil.driver.deployment import DeploymentError, build_deployment, load_table, secret_variable
-from counterfoil.driver.written import nearest
 from counterfoil.providers.facts import FaceFacts, ProviderFacts, facts_of
 from counterfoil.providers.provider import Provider
 from counterfoil.transport.credential import shown
@@ -60,9 +59,7 @@ def arrange(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     table = load_table()
     if arguments.name is not None and arguments.name not in table:
-        hint = nearest(arguments.name, table).removeprefix("; ")
-        said = f"{hint[:1].upper()}{hint[1:]} " if hint else ""
-        raise CommandError(f"There is no provider {arguments.name!r}.", f"{said}`counterfoil providers` lists them.")
+        raise no_such_provider(arguments.name, table)
     rows = table.values() if arguments.name is None else (table[arguments.name],)
     views = [_view(row) for row in rows]
     if arguments.json:

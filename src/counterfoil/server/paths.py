@@ -238,7 +238,10 @@ _HINTS: Final = (
         "Replies are not kept here, so there is none to fetch: send the whole conversation to POST /v1/responses.",
     ),
     (re.compile(r"/(?:v1/)?complete$"), "Anthropic's text completions are gone: POST /v1/messages."),
-    (re.compile(r".*/audio|.*/images|.*/files|.*/batches|.*/fine_tuning|.*/assistants|.*/threads"), "Not served yet."),
+    (
+        re.compile(r".*/audio|.*/images|.*/files|.*/batches|.*/fine_tuning|.*/assistants|.*/threads"),
+        "It has no door; `passthrough:` in the gateway's configuration can hand it on to one provider.",
+    ),
     (re.compile(r".*message"), "Anthropic's messages: POST /v1/messages and /v1/messages/count_tokens."),
     (re.compile(r".*rerank"), "Rankings: POST /v2/rerank."),
     (re.compile(r".*embed"), "Vectors: POST /v1/embeddings."),
