@@ -62,6 +62,9 @@ class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The name the provider knows for the output bound when we have to write it ourselves."""
     dimensions_field: Literal["dimensions", "output_dimension"] = "dimensions"
     """The name the provider knows for the length of a vector (embeddings)."""
+    effort_none: bool = False
+    """The model takes the effort `none`. One that does not would refuse it; thinking that is switched off is then not
+    written, and is named (`effort.NO_EFFORT`)."""
     default_max_tokens: int | None = None
     """The output bound written when the client gave none and the dialect demands one (Anthropic)."""
     body_set: Mapping[str, str] = {}

@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["LONGEST_USER", "OPENAI_EFFORTS", "effort_of_budget"]
+__all__ = ["LONGEST_USER", "NO_EFFORT", "OPENAI_EFFORTS", "effort_of_budget"]
 
 OPENAI_EFFORTS: Final[Mapping[str, str]] = {"max": "xhigh"}
 """Efforts that OpenAI's wires call otherwise; xhigh is their highest:
 https://platform.openai.com/docs/api-reference/chat/create#chat-create-reasoning_effort"""
+NO_EFFORT: Final = "none"
+"""Thinking switched off, for models that are known to take it (`Quirks.effort_none`): GPT-5.1 and later. o1, o3, GPT-5
+and the Codex models refuse the word, and those that do not reason refuse any effort: without it the former think as
+they always do, and the latter never do. https://platform.openai.com/docs/guides/reasoning,
+github.com/openai/openai-agents-python/issues/2089, github.com/Kilo-Org/cloud/pull/3807"""
 LONGEST_USER: Final = 64
 """Characters of a `user` that OpenAI takes (as of `safety_identifier`); Claude Code's names of users are longer."""
 _STEPS: Final = ((2048, "low"), (8192, "medium"))

@@ -175,6 +175,7 @@ _QUIRKS: Final[Mapping[str, Callable[[Any], str]]] = MappingProxyType(
         "continuous_usage": lambda _: "It can report usage with every frame, and is asked to.",
         "usage_per_choice": lambda _: "With n > 1 each choice has its own usage.",
         "max_tokens_field": lambda name: f"It knows the output bound as {name}.",
+        "effort_none": lambda _: "It takes the effort none: thinking switched off.",
         "default_max_tokens": lambda bound: f"It demands an output bound: {bound} where the client gives none.",
         "dimensions_field": lambda name: f"It knows a vector's length as {name}.",
         "body_set": lambda fields: f"Its bodies carry {', '.join(f'{name}: {fields[name]}' for name in fields)}.",

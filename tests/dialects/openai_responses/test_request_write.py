@@ -279,7 +279,7 @@ def test_tools_of_this_wire_are_carried_and_others_refused_by_name() -> None:
     ("wish", "written"),
     [
         (ReasoningWish(effort="high"), {"effort": "high"}),
-        (ReasoningWish(enabled=False), {"effort": "none"}),
+        (ReasoningWish(enabled=False), None),  # tests/dialects/crossing/test_thinking_off.py
         (ReasoningWish(enabled=True), None),
     ],
 )

@@ -29,7 +29,7 @@ from counterfoil.core.message import (
 from counterfoil.core.operation import ChatRequest, ResponseFormat, Tool, ToolChoice
 from counterfoil.dialects.desk import asks_nothing, cannot_be_carried
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
-from counterfoil.dialects.effort import LONGEST_USER, OPENAI_EFFORTS, effort_of_budget
+from counterfoil.dialects.effort import LONGEST_USER, NO_EFFORT, OPENAI_EFFORTS, effort_of_budget
 from counterfoil.dialects.openai_chat.history import DIALECT
 from counterfoil.dialects.proof import format_of
 from counterfoil.dialects.results import media_apart
@@ -107,7 +107,7 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
         body["n"] = request.n
     if request.response_format is not None:
         body["response_format"] = _format(request.response_format)
-    _wishes(request, body, lost)
+    _wishes(request, body, quirks, lost)
     if request.user is not None and len(request.user) > LONGEST_USER:
         del body["user"]
         lost.leave("user")
@@ -126,7 +126,7 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
     return WrittenRequest(msgspec.json.encode(body), (*lost.names, *lost.hints))
 
 
-def _wishes(request: ChatRequest, body: dict[str, Any], lost: _Lost) -> None:
+def _wishes(request: ChatRequest, body: dict[str, Any], quirks: Quirks, lost: _Lost) -> None:
     """Fields that chat has in part."""
     if request.top_k is not None:
         lost.add("top_k")
@@ -141,8 +141,10 @@ def _wishes(request: ChatRequest, body: dict[str, Any], lost: _Lost) -> None:
         return
     if wish.effort is not None:
         body["reasoning_effort"] = OPENAI_EFFORTS.get(wish.effort, wish.effort)
+    elif wish.enabled is False and quirks.effort_none:
+        body["reasoning_effort"] = NO_EFFORT
     elif wish.enabled is False:
-        body["reasoning_effort"] = "none"
+        lost.leave("thinking")
     elif wish.budget_tokens is not None:
         body["reasoning_effort"] = effort_of_budget(wish.budget_tokens)
     if wish.budget_tokens is not None:

@@ -18,7 +18,7 @@ import msgspec
 from counterfoil.core.operation import ChatRequest, Tool, ToolChoice
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
-from counterfoil.dialects.effort import LONGEST_USER, OPENAI_EFFORTS, effort_of_budget
+from counterfoil.dialects.effort import LONGEST_USER, NO_EFFORT, OPENAI_EFFORTS, effort_of_budget
 from counterfoil.dialects.openai_responses.input_write import CACHE_HINT, Block, instructions_and_input
 from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of, given
 
@@ -108,7 +108,7 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
     if instructions is not None:
         body["instructions"] = instructions
     _write_tools(body, request, desk)
-    _write_reasoning(body, request, desk)
+    _write_reasoning(body, request, quirks, desk)
     _write_text(body, request)
     _write_sampling(body, request, quirks, desk)
     body["store"] = False
@@ -184,14 +184,16 @@ def _choice(choice: ToolChoice) -> object:
     return {"type": "function", "name": choice.name or ""} if choice.mode == "named" else choice.mode
 
 
-def _write_reasoning(body: Block, request: ChatRequest, desk: Desk) -> None:
+def _write_reasoning(body: Block, request: ChatRequest, quirks: Quirks, desk: Desk) -> None:
     wish = request.reasoning
     if wish is None:
         return
     if wish.effort is not None:
         body["reasoning"] = {"effort": OPENAI_EFFORTS.get(wish.effort, wish.effort)}
+    elif wish.enabled is False and quirks.effort_none:
+        body["reasoning"] = {"effort": NO_EFFORT}
     elif wish.enabled is False:
-        body["reasoning"] = {"effort": "none"}
+        desk.name("thinking")
     elif wish.budget_tokens is not None:
         body["reasoning"] = {"effort": effort_of_budget(wish.budget_tokens)}
     if wish.budget_tokens is not None:
