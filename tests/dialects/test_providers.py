@@ -205,7 +205,7 @@ def test_vercels_gateway_counts_gemini_its_own_way_and_the_rest_as_the_dialect_d
 
 
 def test_perplexitys_deep_research_reasons_beside_its_completion() -> None:
-    row, default = TABLE["perplexity"], DIALECTS["openai_chat"].convention
+    row, default = TABLE["perplexity-sonar"], DIALECTS["openai_chat"].convention
     said = {"prompt_tokens": 108, "completion_tokens": 3256, "total_tokens": 3364, "reasoning_tokens": 73248}
     reply = read_reply(
         [json.dumps({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": said}).encode()],
@@ -216,6 +216,11 @@ def test_perplexitys_deep_research_reasons_beside_its_completion() -> None:
     assert reply.settlement.usage.buckets == {Bucket.INPUT: 108, Bucket.OUTPUT: 3256, Bucket.REASONING: 73248}
     assert reply.settlement.discrepancies == ()
     assert row.convention_for("sonar-reasoning-pro", default) == default
+
+
+def test_perplexity_answers_in_responses_since_its_chat_ended() -> None:
+    assert TABLE["perplexity"].dialects == ("openai_responses", "openai_embeddings")
+    assert TABLE["perplexity-sonar"].base_url is None
 
 
 def test_databricks_refuses_stream_options_for_claude_only() -> None:

@@ -39,6 +39,14 @@ def test_a_cache_write_is_inside_the_input() -> None:
     assert (usage.input_tokens, usage.cache_write_tokens, usage.buckets[Bucket.INPUT]) == (40, 30, 2)
 
 
+def test_perplexitys_words_for_its_cache_are_heard() -> None:
+    details = {"cache_creation_input_tokens": 3, "cache_read_input_tokens": 8}
+    usage = settled({**USAGE, "input_tokens_details": details})
+    assert (usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens) == (40, 8, 3)
+    usage = settled({**USAGE, "input_tokens_details": {"cached_tokens": 9, **details}})
+    assert usage.cache_read_tokens == 9
+
+
 def test_absent_null_and_zero_are_three_things() -> None:
     report = read_report(raw({"input_tokens": 0, "output_tokens": None}))
     assert report is not None

@@ -41,8 +41,12 @@ PLACES: Final[Mapping[tuple[str, ...], Counter]] = {
     (_OUT, "reasoning_tokens"): Counter.REASONING,
     (_OUT, "audio_tokens"): Counter.OUTPUT_AUDIO,
     (_OUT, "image_tokens"): Counter.OUTPUT_IMAGE,
+    # Perplexity's Agent API: https://docs.perplexity.ai/api-reference/agent-post
+    (_IN, "cache_read_input_tokens"): Counter.CACHE_READ,
+    (_IN, "cache_creation_input_tokens"): Counter.CACHE_WRITE,
 }
-"""Where each counter is said. Audio and image details are not in the published schema; some servers send them."""
+"""Where each counter is said; the first place that has a number wins. Audio and image details are not in the published
+schema; some servers send them."""
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
@@ -65,7 +69,7 @@ def read_report(raw: bytes | msgspec.Raw, *, provisional: bool = False, tier: ob
             inside = inside.get(key)
             if not isinstance(inside, dict):
                 inside = {}
-        if place[-1] in inside:
+        if place[-1] in inside and counts.get(counter) is None:
             counts[counter] = whole_number(inside[place[-1]])
     if not counts:
         return None
