@@ -77,7 +77,9 @@ def test_a_reply_of_another_dialect_is_put_together_with_its_signature(provider:
     assert streamed.reply is not None
     message, other = whole.reply.choices[0].message, streamed.reply.choices[0].message
     for said in (message, other):  # the provider's own white space within the arguments is not the same
-        found = [(call.id, call.function.name, json.loads(call.function.arguments)) for call in said.tool_calls]
+        found = [
+            (call.id, call.function.name, json.loads(call.function.arguments or "")) for call in said.tool_calls or ()
+        ]
         assert found == [(tool.id, tool.name, json.loads(tool.arguments)) for tool in TOOLS]
     assert (other.content, other.reasoning_content) == (message.content, message.reasoning_content)
     assert plain_details(other) == plain_details(message)
@@ -93,7 +95,9 @@ def chunk(delta: dict[str, Any], index: int = 0, **choice: Any) -> dict[str, Any
 
 def calls(*pieces: dict[str, Any]) -> Any:
     reply = counterfoil.stream_chunk_builder([chunk({"tool_calls": [piece]}) for piece in pieces])
-    return [(call.id, call.function.name, call.function.arguments) for call in reply.choices[0].message.tool_calls]
+    return [
+        (call.id, call.function.name, call.function.arguments) for call in reply.choices[0].message.tool_calls or ()
+    ]
 
 
 def named(name: str, arguments: str = "") -> dict[str, Any]:
@@ -145,9 +149,11 @@ def test_logprobs_grow_and_fields_nobody_knows_are_kept() -> None:
     )
     choice = reply.choices[0]
     assert choice.message.content == "ab"
+    assert choice.logprobs is not None
     assert [one.token for one in choice.logprobs.content] == ["a", "b"]
     assert choice.message.mood == {"calm": 1}
     assert (choice.finish_reason, choice.matched_stop, reply.citations) == ("stop", 7, ["here"])
+    assert reply.usage is not None
     assert reply.usage.total_tokens == 3
 
 

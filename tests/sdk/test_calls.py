@@ -75,6 +75,7 @@ def test_the_usage_chunk_comes_only_when_it_is_asked_for(way: Way, provider: Pla
     settings = {"base_url": provider.base_url}
     asked = ask(way, settings, stream_options={"include_usage": True})
     assert asked.chunks[-1].choices == []
+    assert asked.chunks[-1].usage is not None
     assert asked.chunks[-1].usage.total_tokens == asked.usage.total_tokens == 21
     assert asked.chunks[-1].entry == asked.entry
     assert all(chunk.choices for chunk in asked.chunks[:-1])

@@ -43,6 +43,7 @@ def test_vectors_their_usage_and_their_entry_are_what_was_served(asynchronous: b
     assert [item.embedding for item in reply.data] == [[0.5, -1.25], [2.0, 0.125]]
     assert [item["index"] for item in reply["data"]] == [0, 1]
     assert reply.model == "play-vectors"
+    assert reply.usage is not None
     assert (reply.usage.prompt_tokens, reply.usage.total_tokens, reply.usage.completion_tokens) == (8, 8, None)
     assert reply.usage.provenance["input_tokens"] is Provenance.REPORTED
     entry = reply.entry
@@ -82,6 +83,7 @@ def test_vectors_come_as_base64_where_that_is_asked_for(asynchronous: bool, prov
 def test_what_nobody_counted_is_a_marked_estimate(provider: Playback) -> None:
     provider.default = EmbeddingsReply(input=None).script()
     reply = _embed(False, {"base_url": provider.base_url}, model="v", input="low tide")
+    assert reply.usage is not None
     assert reply.usage.estimated is True
     assert reply.usage.provenance["input_tokens"] is Provenance.ESTIMATED
     assert reply.entry is not None

@@ -48,23 +48,26 @@ def reply() -> ChatCompletion:
 
 
 def test_every_field_is_an_attribute_and_an_item(reply: ChatCompletion) -> None:
-    message = reply.choices[0].message
+    message, usage = reply.choices[0].message, reply.usage
+    assert usage is not None
+    assert message.tool_calls is not None
     assert message is reply["choices"][0]["message"]
     assert message.tool_calls[0].function.name == message["tool_calls"][0]["function"]["name"] == "f"
     assert message.reasoning_content == message.get("reasoning_content") == "hm"
-    assert reply.usage.prompt_tokens_details.cached_tokens == 1
+    assert usage.prompt_tokens_details.cached_tokens == 1
     assert reply.x_theirs["items"][1].a == 2
     assert "reasoning_content" in message
     assert "audio" not in message
     assert message.get("audio", 7) == 7
-    assert next(iter(reply.usage.items())) == ("prompt_tokens", 3)
-    assert {**reply.usage}["total_tokens"] == 5
+    assert next(iter(usage.items())) == ("prompt_tokens", 3)
+    assert {**usage}["total_tokens"] == 5
 
 
 def test_a_standard_field_that_was_left_out_is_none_and_any_other_is_an_error(reply: ChatCompletion) -> None:
     message = reply.choices[0].message
     assert (message.refusal, message.audio, message.function_call, message.annotations) == (None,) * 4
     assert (reply.service_tier, reply.system_fingerprint, reply.choices[0].logprobs) == (None,) * 3
+    assert reply.usage is not None
     assert reply.usage.completion_tokens_details is None
     with pytest.raises(AttributeError, match="Message has no 'sentiment'"):
         _ = message.sentiment
@@ -98,7 +101,9 @@ def test_a_reply_can_be_copied_and_sent(again: Any, reply: ChatCompletion) -> No
     other = again(reply)
     assert type(other) is ChatCompletion
     assert other == reply
-    assert other.choices[0].message.tool_calls[0].id == "c1"
+    calls = other.choices[0].message.tool_calls
+    assert calls is not None
+    assert calls[0].id == "c1"
 
 
 def test_a_reply_shows_itself(reply: ChatCompletion) -> None:
@@ -122,6 +127,7 @@ def test_an_empty_object_is_still_something() -> None:
 
 def test_what_no_call_made_has_no_entry_and_no_cost(reply: ChatCompletion) -> None:
     assert (reply.entry, reply.cost, reply.exchange, reply.dropped) == (None, None, None, ())
+    assert reply.usage is not None
     assert reply.usage.provenance == {}
     with pytest.raises(TypeError, match="without an entry"):
         counterfoil.completion_cost(reply)

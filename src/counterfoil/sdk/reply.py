@@ -47,6 +47,9 @@ class Function(Node):
     __slots__ = ()
     STANDARD: ClassVar = frozenset({"name", "arguments"})
 
+    name: str | None
+    arguments: str | None
+
 
 class ToolCall(Node):
     """One tool call, or a piece of one."""
@@ -54,6 +57,11 @@ class ToolCall(Node):
     __slots__ = ()
     STANDARD: ClassVar = frozenset({"index", "id", "type", "function"})
     KINDS: ClassVar = {"function": Function}
+
+    index: int | None
+    id: str | None
+    type: str | None
+    function: Function
 
 
 class Logprobs(Node):
@@ -72,6 +80,12 @@ class Message(Node):
     )
     KINDS: ClassVar = {"tool_calls": ToolCall, "function_call": Function}
 
+    role: str | None
+    content: str | None
+    refusal: str | None
+    tool_calls: list[ToolCall] | None
+    function_call: Function | None
+
 
 class Delta(Message):
     """What one chunk adds to a message."""
@@ -86,6 +100,11 @@ class Choice(Node):
     STANDARD: ClassVar = frozenset({"index", "message", "finish_reason", "logprobs"})
     KINDS: ClassVar = {"message": Message, "logprobs": Logprobs}
 
+    index: int
+    message: Message
+    finish_reason: str | None
+    logprobs: Logprobs | None
+
 
 class ChunkChoice(Node):
     """What one chunk adds to one choice."""
@@ -93,6 +112,11 @@ class ChunkChoice(Node):
     __slots__ = ()
     STANDARD: ClassVar = frozenset({"index", "delta", "finish_reason", "logprobs"})
     KINDS: ClassVar = {"delta": Delta, "logprobs": Logprobs}
+
+    index: int
+    delta: Delta
+    finish_reason: str | None
+    logprobs: Logprobs | None
 
 
 class UsageNode(Node):
@@ -103,6 +127,9 @@ class UsageNode(Node):
         {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
     )
 
+    prompt_tokens: int
+    completion_tokens: int | None
+    total_tokens: int
     _provenance: Mapping[str, Provenance]
 
     @property
@@ -156,6 +183,13 @@ class ChatCompletion(Booked):
     )
     KINDS: ClassVar = {"choices": Choice, "usage": UsageNode}
 
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: UsageNode | None
+
 
 class ChatCompletionChunk(Booked):
     """One chunk of a stream. Only the usage chunk has no choices."""
@@ -163,6 +197,13 @@ class ChatCompletionChunk(Booked):
     __slots__ = ()
     STANDARD: ClassVar = ChatCompletion.STANDARD
     KINDS: ClassVar = {"choices": ChunkChoice, "usage": UsageNode}
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: UsageNode | None
 
 
 class Embedding(Node):
@@ -178,6 +219,10 @@ class EmbeddingResponse(Booked):
     __slots__ = ()
     STANDARD: ClassVar = frozenset({"object", "data", "model", "usage"})
     KINDS: ClassVar = {"data": Embedding, "usage": UsageNode}
+
+    data: list[Embedding]
+    model: str
+    usage: UsageNode | None
 
 
 def usage_node(entry: Entry) -> UsageNode | None:
