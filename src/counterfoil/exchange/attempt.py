@@ -52,7 +52,8 @@ def attempt(call: Call, deployment: Deployment, context: Context) -> Generator[C
     facing = deployment.facing(call.dialect)
     if facing is None:
         raise RequestError(
-            f"{deployment.provider.title}, which serves {call.route.name!r}, cannot {call.dialect.operation}.",
+            f"{deployment.provider.title}, which serves {call.route.name!r}, cannot {call.dialect.operation}. "
+            "Name another model, or give this one a deployment that can.",
             param="model",
             code="operation_not_supported",
         )

@@ -128,6 +128,25 @@ def test_nothing_is_lost_without_a_word(client: str, case: str, provider: Dialec
     assert [mark for field, mark in lost if not harmless(field, CASES[client][case])] == [], written.dropped
 
 
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
+@pytest.mark.parametrize(("client", "case"), CELLS)
+def test_a_refusal_speaks_of_drop_where_drop_helps_and_nowhere_else(
+    client: str, case: str, provider: Dialect[Any]
+) -> None:
+    if provider.name == client:
+        pytest.skip("the same dialect is patched, not written")
+    try:
+        ask(client, case, provider, drop=False)
+    except RequestError as error:
+        spoken = "drop" in error.failure.message
+        assert spoken == (error.failure.code == "cannot_be_carried")
+        if spoken:
+            ask(client, case, provider, drop=True)
+        else:
+            with pytest.raises(RequestError):
+                ask(client, case, provider, drop=True)
+
+
 def harmless(field: str, body: Any) -> bool:
     """What may go without a word: it asks nothing of the reply, or is not given to whom it does not belong."""
     none = {"functionCallingConfig": {"mode": "NONE"}}
