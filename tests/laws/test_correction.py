@@ -112,6 +112,16 @@ def test_a_correction_says_whom_it_corrects_and_who_counted_and_repeats_nothing_
     assert correction.delivered == Delivered(9, 25)
 
 
+def test_a_bill_that_held_an_estimate_is_corrected_with_it() -> None:
+    said = {Counter.INPUT: 40, Counter.OUTPUT: 10, Counter.BILLED_INPUT: 12, Counter.BILLED_OUTPUT: 7}
+    entry = entry_of(reading_of(Report(dict(said))), Convention(), Delivered(9, 14, since_report=4), ended=False)
+    correction = corrected(entry, Delivered(9, 13, since_report=3))
+    assert correction is not None
+    (before,), (change,) = entry.lines, correction.lines
+    assert (before.usage.billed, before.cost) == ({Bucket.INPUT: 12, Bucket.OUTPUT: 11}, 46)
+    assert (change.usage.billed, change.cost) == ({Bucket.INPUT: 0, Bucket.OUTPUT: -1}, -2)
+
+
 @pytest.mark.parametrize("hidden", [True, False])
 def test_a_lower_bound_stays_one_when_it_is_counted_again(hidden: bool) -> None:
     entry = entry_of(NO_READING, Convention(), Delivered(9, 30, hidden=hidden), ended=False)

@@ -195,12 +195,13 @@ def test_mistral_audio_is_outside_the_prompt_and_inside_the_total() -> None:
     assert _kinds(settled) == []
 
 
-def test_the_thinking_that_the_gemini_compatible_face_hides_is_what_its_total_has_beyond_the_sum() -> None:
-    counts = {Counter.INPUT: 35, Counter.OUTPUT: 12, Counter.TOTAL: 109}
+@pytest.mark.parametrize("hidden", [62, 1])
+def test_the_thinking_that_the_gemini_compatible_face_hides_is_what_its_total_has_beyond_the_sum(hidden: int) -> None:
+    counts = {Counter.INPUT: 35, Counter.OUTPUT: 12, Counter.TOTAL: 47 + hidden}
     settled = _settled(Convention(hidden_reasoning=True), Report(counts))
-    assert settled.usage.reasoning_tokens == 62
-    assert settled.usage.output_tokens == 74
-    assert settled.usage.total_tokens == 109
+    assert settled.usage.reasoning_tokens == hidden
+    assert settled.usage.output_tokens == 12 + hidden
+    assert settled.usage.total_tokens == 47 + hidden
     assert settled.usage.provenance[Bucket.REASONING] is Provenance.DERIVED
     assert settled.usage.provenance[Bucket.OUTPUT] is Provenance.REPORTED
 
@@ -268,6 +269,14 @@ def test_llama_cpp_whole_reply_reports_one_choice_and_the_other_is_estimated() -
     assert DiscrepancyKind.CHOICES_UNREPORTED in _kinds(settled)
 
 
+def test_a_choice_that_nobody_reported_is_estimated_also_where_it_alone_spoke() -> None:
+    """llama.cpp reports the first choice of a whole reply, which may be the silent one."""
+    seen = Delivered(output=13, choices=frozenset({1}))
+    settled = _settled(Convention(), Report({Counter.INPUT: 30, Counter.OUTPUT: 2}, scope=0), seen=seen)
+    assert settled.usage.output_tokens == 15
+    assert settled.usage.provenance[Bucket.OUTPUT] is Provenance.ESTIMATED
+
+
 def _of_choice(choice: int, *, read: int, wrote: int) -> Report:
     """As llama.cpp reports a choice of a completion: measured with two prompts of 6 and 17 tokens."""
     return Report({Counter.INPUT: read, Counter.OUTPUT: wrote, Counter.TOTAL: read + wrote}, scope=choice)
@@ -295,6 +304,11 @@ def test_a_prompt_that_nobody_reported_is_said_and_filled_from_the_request() -> 
         (Counter.OUTPUT, 1, 2),
         (Counter.INPUT, 1, 2),
     ]
+    told = _settled(
+        Convention(choices_per_prompt=1), _of_choice(0, read=6, wrote=4), Report({Counter.INPUT: 23}), seen=seen
+    )
+    assert told.usage.input_tokens == 23
+    assert Counter.INPUT not in {found.counter for found in told.discrepancies}
     shared = _settled(Convention(choices_per_prompt=2), _of_choice(0, read=6, wrote=4), seen=seen)
     assert shared.usage.input_tokens == 6
     assert shared.usage.provenance[Bucket.INPUT] is Provenance.REPORTED
@@ -360,6 +374,14 @@ def test_a_reply_without_any_report_is_estimated_and_hidden_output_makes_it_a_lo
     assert (settled.usage.input_tokens, settled.usage.output_tokens) == (50, 38)
     assert set(settled.usage.provenance.values()) == {Provenance.ESTIMATED}
     assert settled.lower_bound
+    assert _kinds(settled) == []
+
+
+def test_reasoning_that_was_reported_is_not_replaced_by_what_was_seen_of_it() -> None:
+    report = Report({Counter.INPUT: 7, Counter.REASONING: 40})
+    settled = _settled(Convention(), report, seen=Delivered(input=9, output=30, reasoning=15))
+    assert settled.usage.buckets == {Bucket.INPUT: 7, Bucket.OUTPUT: 30, Bucket.REASONING: 40}
+    assert settled.usage.provenance[Bucket.REASONING] is Provenance.REPORTED
 
 
 def test_what_was_delivered_after_the_last_report_of_a_cut_reply_is_added_as_an_estimate() -> None:

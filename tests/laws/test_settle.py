@@ -275,6 +275,7 @@ def test_lines_that_tell_more_than_the_top_level_do_not_disagree_with_it() -> No
     for top in (4, 5):
         report = Report({Counter.INPUT: 9, Counter.OUTPUT: top}, lines=(line,))
         assert not settle(reading_of(report), Convention(), ended=True).discrepancies
+    assert not settle(reading_of(Report({}, lines=(line,))), Convention(), ended=True).discrepancies
 
 
 def test_a_total_below_what_it_should_hold_derives_nothing() -> None:

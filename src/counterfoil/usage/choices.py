@@ -63,7 +63,9 @@ def whole_reply(
     spoken = prompts | {_prompt(choice, convention) for choice in delivered.choices}
     if spoken - prompts and Counter.INPUT not in whole:
         found.append(Discrepancy(DiscrepancyKind.CHOICES_UNREPORTED, Counter.INPUT, len(prompts), len(spoken)))
-    output = sum(delivered.per_choice.get(choice, 0) for choice in unreported)
+    # What was seen is kept apart only where several choices spoke: of one alone it is all there is.
+    alone = delivered.output if len(delivered.choices) == 1 else 0
+    output = sum(delivered.per_choice.get(choice, alone) for choice in unreported)
     return {**combined, **whole}, Unreported(output, 0 if Counter.INPUT in whole else len(spoken - prompts))
 
 

@@ -241,6 +241,24 @@ def test_a_refusal_before_any_output_is_waived_whole() -> None:
     assert settlement.usage.total_tokens == 0
 
 
+def test_a_refusal_of_every_model_before_any_output_is_waived_line_by_line() -> None:
+    steps = [{**step, "output_tokens": 0} for step in FALLBACK["iterations"]]
+    settlement = settled(("body", {**FALLBACK, "output_tokens": 0, "iterations": steps}), declined=True)
+    assert [line.waived for line in settlement.lines] == [True, True]
+    assert settlement.usage.total_tokens == 0
+
+
+@pytest.mark.parametrize("declined", [True, False])
+def test_what_served_a_reply_is_billed_although_it_wrote_nothing(declined: bool) -> None:
+    steps = [{"type": "compaction", "input_tokens": 100, "output_tokens": 0}, *FALLBACK["iterations"]]
+    lines = settled(("body", {**FALLBACK, "iterations": steps}), declined=declined).lines
+    assert [(line.kind, line.waived) for line in lines] == [
+        ("compaction", False),
+        ("message", True),
+        ("fallback_message", False),
+    ]
+
+
 def test_a_refusal_after_output_is_billed() -> None:
     usage = settled(("body", {"input_tokens": 41, "output_tokens": 6}), declined=True).usage
     assert usage.total_tokens == 47
@@ -254,6 +272,16 @@ def test_no_output_without_a_refusal_is_billed() -> None:
 @pytest.mark.parametrize("iterations", [None, 3, "x", {}, [], [1, None], [[]]])
 def test_iterations_that_are_none_leave_the_top_level(iterations: object) -> None:
     assert report({"input_tokens": 1, "output_tokens": 2, "iterations": iterations}).lines is None
+
+
+@pytest.mark.parametrize("word", ["", None, 7, [], {}])
+def test_an_iteration_whose_names_are_no_names_is_the_message_of_the_model_that_was_asked(word: object) -> None:
+    steps = [
+        {"type": word, "model": word, "input_tokens": 20, "output_tokens": 3},
+        {"type": "compaction", "input_tokens": 100, "output_tokens": 8},
+    ]
+    lines = settled(("body", {"input_tokens": 20, "output_tokens": 3, "iterations": steps})).lines
+    assert [(line.kind, line.model) for line in lines] == [("message", None), ("compaction", None)]
 
 
 def test_iterations_of_the_head_are_not_taken_for_the_reply() -> None:
@@ -296,12 +324,22 @@ def test_a_detail_nobody_reported_is_left_out() -> None:
 def test_an_unknown_count_is_null_and_not_zero() -> None:
     assert told(Usage({Bucket.INPUT: 1})) == {"input_tokens": 1, "output_tokens": None}
     assert json.loads(write_usage(FinalUsage(None))) == {"input_tokens": None, "output_tokens": None}
+    parts = Usage({Bucket.INPUT_AUDIO: 2, Bucket.CACHE_READ: 3, Bucket.REASONING: 4})
+    assert (told(parts)["input_tokens"], told(parts)["output_tokens"]) == (None, None)
 
 
 def test_an_estimate_is_marked() -> None:
     usage = Usage({Bucket.INPUT: 1, Bucket.OUTPUT: 2}, {Bucket.OUTPUT: Provenance.ESTIMATED})
     assert told(usage, estimated=True)["estimated"] is True
     assert "estimated" not in told(usage)
+
+
+@pytest.mark.parametrize("where", ["message_start", "message_delta", "body"])
+def test_the_mark_of_an_estimate_is_heard_again(where: str) -> None:
+    usage = Usage({Bucket.INPUT: 1, Bucket.OUTPUT: 2})
+    assert report(told(usage, estimated=True), where).estimated
+    assert not report(told(usage), where).estimated
+    assert not report({**told(usage), "estimated": "yes"}, where).estimated
 
 
 def test_other_keys_of_the_provider_are_kept_in_order() -> None:
@@ -314,7 +352,8 @@ def test_a_split_of_the_provider_that_no_longer_adds_up_is_left_out() -> None:
     carried = {"cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}}
     stale = Usage({Bucket.INPUT: 1, Bucket.CACHE_WRITE: 17, Bucket.OUTPUT: 2})
     assert "cache_creation" not in told(stale, carried=carried)
-    assert told(Usage({Bucket.INPUT: 1, Bucket.CACHE_WRITE: 0, Bucket.OUTPUT: 2}), carried=carried)["cache_creation"]
+    for fits in ({Bucket.INPUT: 1, Bucket.CACHE_WRITE: 0, Bucket.OUTPUT: 2}, {Bucket.INPUT: 1, Bucket.OUTPUT: 2}):
+        assert told(Usage(fits), carried=carried)["cache_creation"] == carried["cache_creation"]
 
 
 def test_a_value_the_provider_already_says_keeps_its_bytes() -> None:

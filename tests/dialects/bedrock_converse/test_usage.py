@@ -49,6 +49,8 @@ def test_the_second_name_of_a_counter_is_not_a_second_counter() -> None:
     both = {"cacheReadInputTokens": 5, "cacheReadInputTokenCount": 5, "cacheWriteInputTokenCount": 2}
     found = settled({"inputTokens": 1, "outputTokens": 1, "totalTokens": 9, **both})
     assert (found.usage.cache_read_tokens, found.usage.cache_write_tokens) == (5, 2)
+    apart = settled({"inputTokens": 9, "inputTokenCount": 8, "outputTokens": None, "outputTokenCount": 4})
+    assert (apart.usage.input_tokens, apart.usage.output_tokens) == (9, 4)
     assert found.discrepancies == ()
 
 
@@ -95,6 +97,12 @@ def test_what_is_not_said_is_unknown_and_not_zero() -> None:
     nothing = read_whole(whole({"text": "x"}, usage=None))
     assert nothing.reading.reports == 0
     assert nothing.settlement.usage.total_tokens is None
+
+
+def test_absent_null_and_zero_are_three_things() -> None:
+    report = read_report(b'{"inputTokens": 0, "outputTokens": null}')
+    assert report is not None
+    assert report.counts == {Counter.INPUT: 0, Counter.OUTPUT: None}
 
 
 def test_null_neither_sets_nor_clears() -> None:

@@ -45,6 +45,10 @@ def test_any_cut_of_the_bytes_gives_the_same_reply(size: int) -> None:
     assert read(*pieces) == read(STREAM)
 
 
+def test_a_start_that_is_said_again_says_nothing() -> None:
+    assert read(start() + STREAM).events == read(STREAM).events
+
+
 def test_a_stream_without_an_end_mark_is_whole_and_one_without_its_end_is_not() -> None:
     assert read(STREAM.removesuffix(DONE)) == read(STREAM)
     cut = read(STREAM.removesuffix(END + DONE))

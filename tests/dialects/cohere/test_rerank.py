@@ -155,6 +155,7 @@ def test_a_bill_nobody_knows_is_not_made_up_and_an_estimate_is_marked() -> None:
     assert encoded(None)["meta"] == encoded(Usage())["meta"] == {"api_version": {"version": "2"}}
     guess = encoded(Usage({Bucket.INPUT: 9, Bucket.OUTPUT: 0}, {Bucket.INPUT: Provenance.ESTIMATED}))
     assert guess["meta"]["estimated"] is True
+    assert guess["meta"]["billed_units"] == {"input_tokens": 9}
     searches = Usage({Bucket.INPUT: 9, Bucket.SEARCH_UNITS: 2}, {Bucket.INPUT: Provenance.ESTIMATED})
     assert encoded(searches)["meta"]["billed_units"] == {"search_units": 2}
     assert "estimated" not in encoded(searches)["meta"]

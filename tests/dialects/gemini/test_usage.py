@@ -127,6 +127,16 @@ def test_details_of_the_output_are_cut_to_what_is_left_of_it() -> None:
     assert not found.discrepancies
 
 
+def test_a_prompt_may_be_all_sound_and_an_output_all_picture() -> None:
+    said = usage(150, 9, promptTokensDetails=details(audio=150), candidatesTokensDetails=details(image=9))
+    assert settled(said).usage.buckets == {
+        Bucket.INPUT: 0,
+        Bucket.INPUT_AUDIO: 150,
+        Bucket.OUTPUT: 0,
+        Bucket.OUTPUT_IMAGE: 9,
+    }
+
+
 def test_what_was_cached_of_a_modality_is_not_counted_twice() -> None:
     said = usage(
         200,
@@ -224,6 +234,11 @@ def test_details_that_go_into_what_is_told_are_kept(said: list[dict[str, Any]]) 
 def test_details_that_cannot_be_added_up_are_left_out(said: object) -> None:
     raw = usage(100, 5, promptTokensDetails=said)
     assert "promptTokensDetails" not in told(settled(raw).usage, raw)
+
+
+def test_details_of_a_count_that_is_not_told_are_left_out() -> None:
+    raw = usage(100, 5, toolUsePromptTokensDetails=details(text=7))
+    assert "toolUsePromptTokensDetails" not in told(settled(raw).usage, raw)
 
 
 def test_a_count_that_nobody_stands_for_is_left_out_of_the_providers_own_object() -> None:

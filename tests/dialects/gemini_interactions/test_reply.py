@@ -18,6 +18,7 @@ from counterfoil.core.event import (
     ReplyStarted,
     ToolArgumentsDelta,
 )
+from counterfoil.dialects.gemini.reply import ORIGIN
 from counterfoil.dialects.gemini_interactions import GEMINI_INTERACTIONS
 from counterfoil.framing.frame import Frame
 from counterfoil.usage.usage import Bucket
@@ -93,7 +94,12 @@ def test_a_stream_and_the_whole_interaction_say_the_same() -> None:
     kinds = [type(one) for one in joined(streamed.events) if not isinstance(one, ToolArgumentsDelta)]
     assert kinds == [type(one) for one in joined(body.events) if not isinstance(one, ToolArgumentsDelta)]
     assert streamed.of(ReplyStarted) == [ReplyStarted("v1_made", "gemini-made-1")]
-    assert [one.signature for one in streamed.of(ReasoningSigned)] == ["c2ln"]
+    for said in (streamed, body):
+        assert [(one.signature, one.origin) for one in said.of(ReasoningSigned)] == [("c2ln", ORIGIN)]
+    late = event(
+        "interaction.completed", interaction={**HEAD, "status": "completed", "steps": [OUTPUT], "usage": USAGE}
+    )
+    assert joined(stream(late).events) == joined(whole("completed", OUTPUT).events)
     for found in (streamed, body):
         assert found.of(ChoiceFinished) == [ChoiceFinished(FinishReason.TOOL_CALLS, 0, "completed")]
         assert found.ended

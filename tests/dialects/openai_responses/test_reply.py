@@ -14,6 +14,7 @@ from counterfoil.core.event import (
     ChoiceFinished,
     FinishReason,
     LogprobsGiven,
+    ReasoningDelta,
     ReasoningSigned,
     RedactedReasoningGiven,
     ReplyFailed,
@@ -29,6 +30,7 @@ from counterfoil.dialects.openai_responses.items import CLIENT_CALLS
 from counterfoil.dialects.openai_responses.schema import word_of
 from counterfoil.dialects.openai_responses.thought import ORIGIN, unpack
 from counterfoil.framing.frame import Frame
+from counterfoil.usage.reading import Counter
 
 from .support import (
     JSON,
@@ -97,25 +99,77 @@ def test_reasoning_without_a_proof_has_none(encrypted: str | None) -> None:
     assert not found.of(RedactedReasoningGiven)
 
 
+_PLACE = {"item_id": "rs_9", "output_index": 9, "content_index": 0}
+_RAW_ITEM = {
+    "id": "rs_9",
+    "type": "reasoning",
+    "summary": [],
+    "content": [{"type": "reasoning_text", "text": "We add."}],
+}
+RAW_THOUGHT = [
+    added(9, id="rs_9", type="reasoning", summary=[], content=[]),
+    {"type": "response.reasoning_text.delta", **_PLACE, "delta": "We "},
+    {"type": "response.reasoning_text.delta", **_PLACE, "delta": "add."},
+    {"type": "response.reasoning_text.done", **_PLACE, "text": "We add."},
+    done(9, **_RAW_ITEM),
+]
+
+
 def test_open_models_say_their_reasoning_itself() -> None:
-    place = {"item_id": "rs_0", "output_index": 0, "content_index": 0}
-    item = {
-        "id": "rs_0",
-        "type": "reasoning",
-        "summary": [],
-        "content": [{"type": "reasoning_text", "text": "We add."}],
-    }
-    frames = [
-        added(0, id="rs_0", type="reasoning", summary=[], content=[]),
-        {"type": "response.reasoning_text.delta", **place, "delta": "We "},
-        {"type": "response.reasoning_text.delta", **place, "delta": "add."},
-        {"type": "response.reasoning_text.done", **place, "text": "We add."},
-        done(0, **item),
-    ]
-    found = decode(sse(*reply(*frames, *message(1, "4"))))
+    found = decode(sse(*reply(*RAW_THOUGHT, *message(1, "4"))))
     assert (found.reasoning, found.text) == ("We add.", "4")
-    whole = decode(json.dumps(response(output=[item, *items_of(message(1, "4"))])).encode(), streamed=False)
+    whole = decode(json.dumps(response(output=[_RAW_ITEM, *items_of(message(1, "4"))])).encode(), streamed=False)
     assert joined(whole.events) == joined(found.events)
+
+
+@pytest.mark.parametrize("frames", [EVERYTHING, RAW_THOUGHT], ids=["everything", "reasoning itself"])
+def test_what_a_delta_says_is_said_when_it_comes(frames: list[dict[str, Any]]) -> None:
+    decoder = OPENAI_RESPONSES.decoder(True, 1, PLAIN)
+    for frame in reply(*frames):
+        events = decoder.feed(Frame(json.dumps(frame).encode()))
+        texts = [
+            event.text if isinstance(event, TextDelta | ReasoningDelta) else event.arguments
+            for event in events
+            if isinstance(event, TextDelta | ReasoningDelta | ToolArgumentsDelta)
+        ]
+        if "delta" in frame:
+            assert "".join(texts).lstrip("\n") == frame["delta"]
+
+
+@pytest.mark.parametrize("end", ["completed", "done"])
+def test_items_that_never_began_are_read_from_their_events(end: str) -> None:
+    """Of each item its deltas or its done events alone."""
+    frames = [
+        frame
+        for frame in [*EVERYTHING, *RAW_THOUGHT]
+        if frame["type"].endswith("delta" if end == "completed" else ".done")
+    ]
+    frames = [frame for frame in frames if "output_item" not in frame["type"] and "function_call" not in frame["type"]]
+    found = decode(sse(*start(), *frames, {"type": "response.completed", "response": response(output=[])}))
+    assert (found.reasoning, found.text) == ("Look it up.\n\nThen answer.We add.", "The answer is 4.")
+
+
+def test_usage_before_the_end_measures_no_output_and_ends_nothing() -> None:
+    frames = [*start(usage=USAGE), *message(0, "The tide turns at noon, and again at midnight, as it always does.")]
+    found = decode(sse(*frames), quirks=Quirks(end="usage"))
+    assert not found.ended
+    assert found.reading.scopes[-1][Counter.OUTPUT].provisional
+    assert decode(sse(*frames, reply(*frames)[-1]), quirks=Quirks(end="usage")).ended
+
+
+@pytest.mark.parametrize("named", ["response.cancelled", "response.completed"])
+def test_a_response_that_was_cancelled_has_failed_and_is_booked(named: str) -> None:
+    found = decode(sse(*start(), *message(0, "The tide"), {"type": named, "response": response("cancelled")}))
+    (failure,) = found.of(ReplyFailed)
+    assert isinstance(failure, ReplyFailed)
+    assert (found.done, found.settlement.usage.total_tokens) == (True, 52)
+
+
+def test_a_whole_response_that_failed_is_booked_although_it_holds_no_output() -> None:
+    said = response("failed", usage=USAGE, error={"code": "server_error", "message": "no"})
+    del said["output"]
+    found = decode(json.dumps(said).encode(), streamed=False)
+    assert [type(event) for event in found.events] == [ReplyStarted, UsageReported, ReplyFailed]
 
 
 WITHOUT_DELTAS = [frame for frame in EVERYTHING if not frame["type"].endswith(".delta")]

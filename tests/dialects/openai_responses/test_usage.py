@@ -117,6 +117,14 @@ def test_a_providers_own_object_keeps_its_keys_their_order_and_what_it_lacks() -
     assert "input_tokens_details" not in json.loads(written)
 
 
+def test_what_a_provider_says_in_its_details_stays_and_what_is_settled_otherwise_does_not() -> None:
+    details = {"text_tokens": 30, "cached_tokens": 99, "audio_tokens": 6}
+    theirs = {**USAGE, "input_tokens_details": details}
+    usage = Usage({Bucket.INPUT: 32, Bucket.CACHE_READ: 8, Bucket.OUTPUT: 12})
+    written = json.loads(write_usage(FinalUsage(usage, provider_raw=raw(theirs))))
+    assert written["input_tokens_details"] == {"text_tokens": 30, "cached_tokens": 8}
+
+
 @pytest.mark.parametrize("said", [{}, {"reasoning_tokens": None}])
 def test_a_providers_details_are_never_empty_for_a_client_that_parses_them(said: dict[str, Any]) -> None:
     theirs = {"input_tokens": 40, "input_tokens_details": {}, "output_tokens": 12, "output_tokens_details": said}
