@@ -514,6 +514,19 @@ def test_a_stream_in_order_keeps_its_bytes() -> None:
     assert json.loads(last) == chunks_of(relayed.out)[-1]
 
 
+@pytest.mark.parametrize("shortcuts", [True, False], ids=["shortcuts", "every row"])
+@pytest.mark.parametrize("text", [b"tide", "Flut \u2248".encode(), b"\xff"])
+def test_a_frame_that_lacks_only_a_member_keeps_its_bytes_before_it(text: bytes, shortcuts: bool) -> None:
+    """White space, numbers as they were written, keys that nobody knows; a byte that is no text is U+FFFD."""
+    begun = frames_of(chunk(choice({"role": "assistant", "content": ""}), usage=None))
+    frame = json.dumps({**chunk(choice({"content": "TEXT"})), "odd": 0}).encode().replace(b"TEXT", text)
+    frame = frame.replace(b'"odd": 0', b'"odd" :  1.50')
+    relayed = relay(begun + b"data: " + frame + b" \n\n", facts(), shortcuts=shortcuts).out
+    mended = frame.decode("utf-8", "replace").encode()
+    assert mended.endswith(b"1.50}")
+    assert b"data: " + mended[:-1] + b',"usage":null}\n\n' in relayed
+
+
 @pytest.mark.parametrize("asked", [True, False], ids=["asked", "not asked"])
 @pytest.mark.parametrize("oddity", ODDITIES)
 @pytest.mark.parametrize("shape", CHAT_SHAPES)

@@ -47,6 +47,8 @@ from counterfoil.framing.frame import Frame
 __all__ = ["ChatRelay"]
 
 _END_MARK: Final = b"[DONE]"
+_NO_USAGE_YET: Final = b'{"usage":null}'
+"""What a client that asked for usage reads in every frame but the last."""
 _SAYS: Final = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallStarted)
 
 
@@ -126,7 +128,10 @@ class ChatRelay:
             else:
                 if self._choices_in_order(seen):
                     if self._members_in_order(seen):
-                        return self._block(frame, frame.data)
+                        if seen.usage is self._usage_in_order:
+                            return self._block(frame, frame.data)
+                        if seen.usage is msgspec.UNSET:
+                            return self._block(frame, _extended(readable(frame.data), _NO_USAGE_YET))
                     rows = self._rows_for(seen)
         return self._block(frame, self._repaired(frame, events, rows))
 
@@ -169,10 +174,9 @@ class ChatRelay:
         return True
 
     def _members_in_order(self, seen: _Look) -> bool:
-        """Whether no row for frames has anything to mend. The choices are in order."""
+        """Whether no row for frames has anything to mend but `usage`. The choices are in order."""
         return (
-            seen.usage is self._usage_in_order
-            and seen.model == self._model
+            seen.model == self._model
             and seen.id == self._id
             and seen.created == self._created
             and seen.object == "chat.completion.chunk"
@@ -194,8 +198,9 @@ class ChatRelay:
         data, progress = frame.data, self._progress
         if frame.comment or data.strip() in (b"", _END_MARK):
             return b""
+        said = readable(data)
         try:
-            work = FrameWork(read_values(readable(data)))
+            work = FrameWork(read_values(said))
         except UNREADABLE:
             return b"" if any(isinstance(event, ReplyFailed) for event in events) else data
         if rows is None:
@@ -211,7 +216,8 @@ class ChatRelay:
             return b""
         if not self._id:
             self._id, self._created = _read_id(progress.identity["id"]), _read_created(progress.identity["created"])
-        return encode(work.values) if work.changed else data
+        written = _written(work, said)
+        return data if written is said else written
 
     def _mend_choice(self, choice: ChoiceWork) -> None:
         progress = self._progress
@@ -244,9 +250,9 @@ class ChatRelay:
         return block.written()
 
     def _whole(self, usage: msgspec.Raw) -> bytes:
-        progress = self._progress
+        progress, said = self._progress, readable(self._body)
         try:
-            work = FrameWork(read_values(readable(self._body)))
+            work = FrameWork(read_values(said))
         except UNREADABLE:
             return self._body
         progress.settled = None if bytes(usage) == b"null" else usage
@@ -258,4 +264,17 @@ class ChatRelay:
         work.close()
         for row in WHOLE_REPAIRS:
             row.mend(work, progress)
-        return encode(work.values) if work.changed else self._body
+        written = _written(work, said)
+        return self._body if written is said else written
+
+
+def _written(work: FrameWork, data: bytes) -> bytes:
+    """What was made of the frame in `data`: its own bytes, with new members behind them, unless others changed."""
+    if work.changed or len(work.new) == len(work.values):
+        return encode(work.values)
+    return _extended(data, encode(work.new)) if work.new else data
+
+
+def _extended(data: bytes, members: bytes) -> bytes:
+    """A JSON object that is not empty, and behind its members those of another one."""
+    return data.rstrip()[:-1] + b"," + members[1:]

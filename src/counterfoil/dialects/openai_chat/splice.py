@@ -265,11 +265,14 @@ class ChoiceWork:
 class FrameWork:
     """One frame, or one whole body: its members, and its choices where they had to be opened."""
 
-    __slots__ = ("changed", "choices", "held", "repeated", "speaks", "values")
+    __slots__ = ("changed", "choices", "held", "new", "repeated", "speaks", "values")
 
     def __init__(self, values: Values) -> None:
         self.values = values
         self.changed = False
+        """A member it had is another one now, or gone."""
+        self.new: Values = {}
+        """Members it did not have: they follow the others."""
         self.choices: list[ChoiceWork] = []
         self.speaks = True
         """Some choice of it says something to the client."""
@@ -294,8 +297,11 @@ class FrameWork:
             self.put("choices", msgspec.Raw(encode([choice.raw() for choice in self.choices])))
 
     def put(self, key: str, value: msgspec.Raw) -> None:
+        if key in self.values:
+            self.changed = True
+        else:
+            self.new[key] = value
         self.values[key] = value
-        self.changed = True
 
     def drop(self, key: str) -> None:
         if self.values.pop(key, None) is not None:
