@@ -249,6 +249,14 @@ def test_a_count_is_answered_and_uses_and_costs_nothing(client: str, provider: s
     assert not entry.discrepancies
 
 
+def test_what_asks_nothing_and_stays_behind_is_named_in_every_operation() -> None:
+    edits = {"edits": [{"type": "clear_tool_uses_20250919"}]}
+    world = World(_answered(COUNTED["gemini.count"]))
+    world.run(_count("anthropic_messages.count", "gemini.count", context_management=edits))
+    (start,) = [command for command in world.log if isinstance(command, Start)]
+    assert start.headers["x-counterfoil-dropped"] == "context_management"
+
+
 @pytest.mark.parametrize("provider", COUNTED)
 def test_a_count_that_never_came_has_used_nothing_either(provider: str) -> None:
     world = World(_answered(COUNTED[provider][:9]))

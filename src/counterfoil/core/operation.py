@@ -139,6 +139,8 @@ class CompleteRequest(msgspec.Struct, frozen=True):
     stream_usage: bool = False
     rest: Mapping[str, msgspec.Raw] = {}
     """Fields the canonical words lack, by their name in the client's dialect."""
+    hints: tuple[str, ...] = ()
+    """As of `ChatRequest`."""
 
 
 EmbedInput = str | tuple[int, ...] | tuple[Part, ...]
@@ -158,6 +160,8 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     title: str | None = None
     user: str | None = None
     rest: Mapping[str, msgspec.Raw] = {}
+    hints: tuple[str, ...] = ()
+    """As of `ChatRequest`."""
 
 
 class RerankRequest(msgspec.Struct, frozen=True):
@@ -170,6 +174,8 @@ class RerankRequest(msgspec.Struct, frozen=True):
     top_n: int | None = None
     return_documents: bool | None = None
     rest: Mapping[str, msgspec.Raw] = {}
+    hints: tuple[str, ...] = ()
+    """As of `ChatRequest`."""
 
 
 class CountRequest(msgspec.Struct, frozen=True):
@@ -180,3 +186,8 @@ class CountRequest(msgspec.Struct, frozen=True):
     @property
     def model(self) -> str:
         return self.chat.model
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """As of the chat."""
+        return self.chat.hints

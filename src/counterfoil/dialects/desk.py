@@ -46,8 +46,8 @@ def cannot_be_carried(names: Sequence[str], why: str) -> RequestError:
     """The refusal of a request for what its crossing would lose; `names` in the order found, at least one."""
     them = "it" if len(names) == 1 else "them"
     return RequestError(
-        f"{', '.join(names)} cannot be carried to this model: {why}. Leave {them} out, or have {them} left out and named: "
-        "`drop: true` beside the model in the gateway's configuration, or drop=True in a program's call.",
+        f"{', '.join(names)} cannot be carried to this model: {why}. Leave {them} out, or have {them} left out and "
+        "named: `drop: true` beside the model in the gateway's configuration, or drop=True in a program's call.",
         param=names[0],
         code="cannot_be_carried",
     )

@@ -12,8 +12,9 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.core.error import Failure, RequestError
-from counterfoil.dialects.dialect import Quirks, Relay, WrittenRequest
+from counterfoil.core.error import Failure
+from counterfoil.dialects.dialect import Quirks, Relay
+from counterfoil.exchange.asked import ask
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -49,41 +50,13 @@ ERROR_SECONDS: Final = 10.0
 
 def attempt(call: Call, deployment: Deployment, context: Context) -> Generator[Command, Answer, Attempted]:
     """Make one attempt. Raises RequestError before anything is opened when the provider cannot be asked this."""
-    facing = deployment.facing(call.dialect)
-    if facing is None:
-        raise RequestError(
-            f"{deployment.provider.title}, which serves {call.route.name!r}, cannot {call.dialect.operation}. "
-            "Name another model, or give this one a deployment that can.",
-            param="model",
-            code="operation_not_supported",
-        )
-    deployment, quirks = facing, facing.quirks
-    if deployment.base_url in context.learned:
-        quirks = msgspec.structs.replace(quirks, stream_options=False)
-    headers, left = _headers(call, deployment, quirks)
-    request = _request(call, deployment, quirks)
-    request = WrittenRequest(request.body, (*request.dropped, *left))
-    running = Running(call, deployment, quirks, context, request.dropped)
+    asked = ask(call, deployment, context.learned)
+    running = Running(call, asked.deployment, asked.quirks, context, asked.dropped)
     yield Open(running.opening, running.meter)
     try:
-        return (yield from running.walk(request.body, headers))
+        return (yield from running.walk(asked.body, asked.headers))
     except Exception as error:  # noqa: BLE001 - a defect of ours must not leave an entry open
         return (yield from running.defect(error))
-
-
-def _request(call: Call, deployment: Deployment, quirks: Quirks) -> WrittenRequest:
-    if deployment.dialect is call.dialect:
-        return WrittenRequest(call.dialect.patch_request(call.body, deployment.model, quirks, True))
-    canonical = call.dialect.read_request(call.body)
-    written = deployment.dialect.write_request(canonical, deployment.model, quirks, deployment.drop)
-    return WrittenRequest(written.body, (*written.dropped, *getattr(canonical, "hints", ())))
-
-
-def _headers(call: Call, deployment: Deployment, quirks: Quirks) -> tuple[Mapping[str, str], tuple[str, ...]]:
-    """The client's headers that go out, and the names of those that ask for something and do not."""
-    goes = call.headers if deployment.dialect is call.dialect else {}
-    goes = {name: value for name, value in goes.items() if name not in quirks.unsupported}
-    return goes, tuple(name for name in call.headers if name in call.dialect.listed_headers and name not in goes)
 
 
 class Running:

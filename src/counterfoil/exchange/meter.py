@@ -35,7 +35,7 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.ledger.entry import Progress
-from counterfoil.usage.reading import NO_READING, Counter, Reading
+from counterfoil.usage.reading import NO_READING, Reading
 from counterfoil.usage.settle import Convention, Delivered, Discrepancy, DiscrepancyKind, Settlement, settle
 
 __all__ = ["LONGEST_ID", "Meter"]
@@ -113,7 +113,7 @@ class Meter:
                 case UsageReported(report=report):
                     self.news = self.news or not self.reading.reports
                     self.reading = self.reading.join(report)
-                    if report.counts.get(Counter.OUTPUT) is not None and Counter.OUTPUT not in report.provisional:
+                    if report.measures_output:
                         self._at_report = self._seen
                 case ReplyStarted(id=reply_id):
                     self.identify(reply_id)

@@ -25,7 +25,6 @@ from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.exchange.meter import Meter
 from counterfoil.ledger.correction import Pricing, is_estimated
 from counterfoil.ledger.entry import Entry, Opening
-from counterfoil.usage.reading import Counter
 from counterfoil.usage.settle import Delivered
 from counterfoil.usage.usage import Bucket
 
@@ -89,7 +88,7 @@ class Transcript:
                 case ToolCallStarted(call=call, name=name, choice=choice):
                     self._add(choice, call, name)
                 case UsageReported(report=report):
-                    if report.counts.get(Counter.OUTPUT) is not None and Counter.OUTPUT not in report.provisional:
+                    if report.measures_output:
                         self._at_report = {part: len(pieces) for part, pieces in self._texts.items()}
                 case _:
                     pass

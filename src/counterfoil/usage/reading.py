@@ -106,6 +106,11 @@ class Report(msgspec.Struct, frozen=True):
     raw: bytes = b""
     """The JSON as it came, so that an entry can be explained and priced again."""
 
+    @property
+    def measures_output(self) -> bool:
+        """Whether it says how much was written until now: what comes after it is not in it."""
+        return self.counts.get(Counter.OUTPUT) is not None and Counter.OUTPUT not in self.provisional
+
 
 class Observation(msgspec.Struct, frozen=True):
     """The last word on one counter."""
