@@ -265,6 +265,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     estimates: Estimates = Estimates()
     """How what no provider reported is counted."""
     prices: str | None = None
-    """A file of prices that go before the shipped table, relative to the configuration file."""
+    """A file of prices that go before the list, relative to the configuration file; its shape is above."""
     discover: bool | None = None
     """Find providers by their keys in the environment and on this machine. None: only when `models` is empty."""

@@ -17,9 +17,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from counterfoil.ledger.entry import Opening
 from counterfoil.ledger.price import cost_of
 from counterfoil.ledger.price_sheet import SheetError, models_of, read_sheet
 from counterfoil.ledger.price_table import PriceTable
+from counterfoil.ledger.pricing import price_of
 from counterfoil.stores import price_override
 from counterfoil.stores.price_compile import compile_source, compile_wheel
 from counterfoil.stores.price_files import (
@@ -220,6 +222,8 @@ def test_float_dust_and_the_many_shapes_of_a_price_are_compiled() -> None:
 
 def test_the_documented_shape_is_read_as_documented() -> None:
     shape = textwrap.dedent((price_override.__doc__ or "").partition("fits wins:\n\n")[2])
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
+    assert shape in page, "the page shows another file than the one that is read here"
     sheet = read_override(shape, name="prices.yaml", default_date="2026-01-01")
     assert (sheet.source, sheet.date) == ("contract 2026-118", "2026-11-01")
     table = PriceTable([sheet])
@@ -231,6 +235,29 @@ def test_the_documented_shape_is_read_as_documented() -> None:
     assert cost_of({Bucket.INPUT: 300_000, Bucket.OUTPUT: 0}, prices["google", "gemini-2.5-pro"]).amount == 75 * 10**10
     assert cost_of(MILLION_IN, prices["vllm", "anything/at-all"]).amount == 0
     assert table.find("openai", "gpt-4o", NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "price_id", "amount"),
+    [
+        ("vllm", None, 1),
+        ("deepinfra", None, 2),
+        ("my-server", None, 3),
+        ("xai", "x-ai", 4),
+        ("openai", "openai", 5),
+    ],
+)
+def test_the_owners_prices_hold_by_the_name_that_the_books_have_too(
+    provider: str, price_id: str | None, amount: int, tmp_path: Path
+) -> None:
+    (tmp_path / OVERRIDE_NAMES[0]).write_text(
+        "prices:\n  vllm: {m: {input: 1}}\n  deepinfra: {m: {input: 2}}\n  my-server: {m: {input: 3}}\n"
+        "  xai: {m: {input: 4}}\n  x-ai: {m: {input: 9}}\n  openai: {m: {input: 5}}\n"
+    )
+    opening = Opening("a", "e", NOW, "r", provider, "m", "openai_chat", "openai_chat", price_id=price_id)
+    price = price_of(opening, "m", load_prices(tmp_path).table)
+    assert cost_of(MILLION_IN, price).amount == amount * 10**12
+    assert price_of(opening, "m", load_prices().table) is None
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class _Chat:
             with contextlib.suppress(ImportError):  # not everywhere; without it lines are edited as the terminal can
                 import readline  # noqa: F401 - importing it is what makes input() edit and remember lines
             keys = f"Ctrl-C stops a reply, {_NEW} begins anew, Ctrl-D leaves."
-            print_note(f"Talking to {self._model} at {self._client.url}. {keys}")
+            print_note(f"Talking to {self._model} at {self._client.url}.\n{keys}")
         code = ExitCode.DONE
         for line in self._lines():
             if line.strip() == _NEW:

@@ -130,8 +130,10 @@ class PriceTable:
     Pure but for a bounded memory of what was found. Safe to share between threads.
     """
 
-    def __init__(self, sheets: Sequence[Sheet]) -> None:
-        self.sheets = tuple(sheets)
+    def __init__(self, sheets: Sequence[Sheet], *, own: Sheet | None = None) -> None:
+        """`own`: the owner's sheet, which goes before the others."""
+        self.sheets = tuple(sheets) if own is None else (own, *sheets)
+        self._own = None if own is None else PriceTable([own])
         self._models: dict[tuple[int, str], tuple[ModelRow, ...]] = {}
         self._found: dict[tuple[str, str], _Found | None] = {}
 
@@ -143,6 +145,11 @@ class PriceTable:
         """
         found = self._lookup(provider, model, at)
         return None if found is None else found.price(at, context)
+
+    def find_own(self, provider: str, model: str, at: float, context: Mapping[str, str] | None = None) -> Price | None:
+        """As `find`, in the owner's sheet alone. There `provider` is whatever the owner calls it: providers of which no
+        list has a price, and servers of one's own, have no other name."""
+        return None if self._own is None else self._own.find(provider, model, at, context)
 
     def window(self, provider: str, model: str, at: float) -> int | None:
         """The place, among the model's `prices`, of the window in force at `at`; None as in `find`."""

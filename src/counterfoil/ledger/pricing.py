@@ -43,6 +43,7 @@ def price_of(opening: Opening, model: str, table: PriceTable, context: Mapping[s
     if opening.free:
         source = "free: no model runs" if opening.convention.no_model else "local"
         return free_price(opening.provider, model, source=source)
-    if opening.price_id is None:
-        return None
+    own = table.find_own(opening.provider, model, opening.opened, context)
+    if own is not None or opening.price_id is None:
+        return own
     return table.find(opening.price_id, model, opening.opened, context)

@@ -135,7 +135,7 @@ def load_prices(data_dir: Path | None = None, override: Path | None = None) -> L
     own = override or _own_file(data_dir)
     if own is None:
         return LoadedPrices(PriceTable([sheet]), (file,), notices)
-    return LoadedPrices(PriceTable([_read_own(own), sheet]), (str(own), file), notices)
+    return LoadedPrices(PriceTable([sheet], own=_read_own(own)), (str(own), file), notices)
 
 
 def fetch_wheel(directory: Path) -> Path:

@@ -3,8 +3,9 @@
 Rule 1: a number is read as it is written. `0.1` never becomes a float.
 Rule 2: whatever is not understood stops the reading, with the file, the line and, for a name, the nearest valid one.
 
-The shape; rates are dollars per million tokens, providers are named as in the shipped list (a provider row's
-`price_id`), and the first model name that fits wins:
+The shape; rates are dollars per million tokens, providers are named as `counterfoil providers` names them, as the
+deployment names a server that is in no row, or as the shipped list does (a row's `price_id`), and the first model name
+that fits wins:
 
     source: contract 2026-118        # optional: shown with every cost priced from here
     date: 2026-11-01                 # optional: the file's own date otherwise
