@@ -237,7 +237,7 @@ def _glance(facts: ProviderFacts) -> Iterator[tuple[str, ...]]:
         name = ""
 
 
-_PATTERN: Final = re.compile(r"[^\s,]*\*[^\s,:]*")
+_PATTERN: Final = re.compile(r"[^\s,]*[*\[][^\s,:]*")
 
 
 def _as_code(found: re.Match[str]) -> str:
