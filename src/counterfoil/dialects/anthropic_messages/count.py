@@ -16,10 +16,11 @@ import msgspec
 from counterfoil.core.error import Failure, RequestError
 from counterfoil.core.event import Event, ReplyFailed, TokensCounted
 from counterfoil.core.operation import ChatRequest, CountRequest, Operation
-from counterfoil.dialects.anthropic_messages.failure import bad_reply, frame_failure, read_failure, write_failure
+from counterfoil.dialects.anthropic_messages.failure import frame_failure, read_failure, write_failure
 from counterfoil.dialects.anthropic_messages.request import patch_request, read_request
 from counterfoil.dialects.anthropic_messages.request_write import write_request
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.whole import Fields, encode, fields_of, given, whole_decoder, whole_encoder, whole_relay
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.settle import Convention

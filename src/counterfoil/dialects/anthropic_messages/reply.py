@@ -28,7 +28,7 @@ from counterfoil.core.event import (
     ToolCallStarted,
     UsageReported,
 )
-from counterfoil.dialects.anthropic_messages.failure import bad_reply, frame_failure
+from counterfoil.dialects.anthropic_messages.failure import frame_failure
 from counterfoil.dialects.anthropic_messages.schema import (
     UNREADABLE,
     Block,
@@ -42,6 +42,7 @@ from counterfoil.dialects.anthropic_messages.schema import (
 )
 from counterfoil.dialects.anthropic_messages.usage import Where, read_report
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.salvage import salvaged
 from counterfoil.framing.frame import Frame
 
@@ -137,7 +138,7 @@ class MessagesDecoder:
         try:
             return self._feed(frame)
         except UNREADABLE:
-            failed = ReplyFailed(bad_reply("the provider's reply is not readable as an Anthropic message"))
+            failed = ReplyFailed(bad_reply("a reply that is not readable as an Anthropic message"))
             return [*salvaged(frame.data, lambda raw: read_report(raw, "body"), ("usage",)), failed]
 
     def close(self) -> Sequence[Event]:
@@ -271,7 +272,7 @@ class MessagesDecoder:
 
     @staticmethod
     def _too_large() -> Sequence[Event]:
-        return (ReplyFailed(bad_reply(f"a content block exceeds the limit of {OPAQUE_LIMIT} characters")),)
+        return (ReplyFailed(bad_reply(f"a content block over the limit of {OPAQUE_LIMIT} characters")),)
 
     def _block_stop(self, said: StreamFrame) -> list[Event]:
         return self._stop(said.index or 0)

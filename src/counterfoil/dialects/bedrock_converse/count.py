@@ -17,10 +17,10 @@ import msgspec
 from counterfoil.core.error import Failure
 from counterfoil.core.event import Event, TokensCounted
 from counterfoil.core.operation import ChatRequest, CountRequest
-from counterfoil.dialects.bedrock_converse.failure import bad_reply
 from counterfoil.dialects.bedrock_converse.request import write_request
 from counterfoil.dialects.bedrock_converse.schema import encode, fields_of
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.whole import whole_decoder
 
 __all__ = ["count_decoder", "write_count"]

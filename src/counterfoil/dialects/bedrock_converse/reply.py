@@ -29,7 +29,7 @@ from counterfoil.core.event import (
     ToolCallStarted,
     UsageReported,
 )
-from counterfoil.dialects.bedrock_converse.failure import bad_reply, stream_failure
+from counterfoil.dialects.bedrock_converse.failure import frame_failure
 from counterfoil.dialects.bedrock_converse.schema import (
     UNREADABLE,
     Block,
@@ -49,6 +49,7 @@ from counterfoil.dialects.bedrock_converse.schema import (
 )
 from counterfoil.dialects.bedrock_converse.usage import read_report
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.salvage import salvaged
 from counterfoil.framing.eventstream import ERROR, EXCEPTION
 from counterfoil.framing.frame import Frame
@@ -129,11 +130,11 @@ class ConverseDecoder:
         if frame.comment:
             return ()
         if frame.event.startswith((EXCEPTION, ERROR)):
-            return (ReplyFailed(stream_failure(frame.event.partition(":")[2], frame.data)),)
+            return (ReplyFailed(frame_failure(frame.event.partition(":")[2], frame.data)),)
         try:
             return self.hear(frame.event, frame.data) if self._streamed else self.whole(frame.data)
         except UNREADABLE:
-            failed = ReplyFailed(bad_reply("the provider's reply is not readable as a Converse reply"))
+            failed = ReplyFailed(bad_reply("a reply that is not readable as Converse"))
             return [*salvaged(frame.data, read_report, ("usage",)), failed]
 
     def close(self) -> Sequence[Event]:
@@ -343,7 +344,7 @@ class ConverseDecoder:
 
 
 def _too_large() -> list[Event]:
-    return [ReplyFailed(bad_reply(f"a content block exceeds the limit of {BLOCK_LIMIT} characters"))]
+    return [ReplyFailed(bad_reply(f"a content block over the limit of {BLOCK_LIMIT} characters"))]
 
 
 def _piece(raw: msgspec.Raw) -> str:

@@ -28,12 +28,13 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.anthropic_messages.reply import MessagesDecoder
-from counterfoil.dialects.bedrock_converse.failure import bad_reply, stream_failure
+from counterfoil.dialects.bedrock_converse.failure import frame_failure
 from counterfoil.dialects.bedrock_converse.reply import ConverseDecoder
 from counterfoil.dialects.bedrock_converse.usage import read_report
 from counterfoil.dialects.bedrock_invoke.families import FINISHES, family_of, read_counts, read_pieces
 from counterfoil.dialects.bedrock_invoke.schema import UNREADABLE, Chunk, encode, fields_of, given, text
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.openai_chat.reply import ChatDecoder
 from counterfoil.framing.eventstream import ERROR, EXCEPTION
 from counterfoil.framing.frame import Frame
@@ -53,7 +54,6 @@ _HEADERS: Final[Mapping[str, Counter]] = {
 }
 _MOST_DIGITS: Final = 18
 _CHUNK: Final = msgspec.json.Decoder(Chunk)
-_UNREADABLE_REPLY: Final = "the provider's reply is not readable as a reply of a model on Bedrock"
 
 
 def read_head(headers: Mapping[str, str]) -> Report | None:
@@ -115,14 +115,14 @@ class InvokeDecoder:
         if frame.comment:
             return ()
         if frame.event.startswith((EXCEPTION, ERROR)):
-            return (ReplyFailed(stream_failure(frame.event.partition(":")[2], frame.data)),)
+            return (ReplyFailed(frame_failure(frame.event.partition(":")[2], frame.data)),)
         if self._streamed and frame.event != "chunk":
             return ()
         try:
             data = base64.b64decode(_CHUNK.decode(frame.data).bytes, validate=True) if self._streamed else frame.data
             return self._body(data)
         except UNREADABLE:
-            return (ReplyFailed(bad_reply(_UNREADABLE_REPLY)),)
+            return (ReplyFailed(bad_reply("a reply that is not readable as one of a model on Bedrock")),)
 
     def close(self) -> Sequence[Event]:
         """What the model's own dialect says at the end."""

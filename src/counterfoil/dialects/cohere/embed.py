@@ -17,11 +17,12 @@ import msgspec
 from counterfoil.core.event import Embedding, EmbeddingsGiven, Event, ReplyFailed, ReplyStarted, UsageReported
 from counterfoil.core.message import Image, Text
 from counterfoil.core.operation import EmbedInput, EmbedRequest, Operation
-from counterfoil.dialects.cohere.failure import bad_reply, error_failure, read_failure
+from counterfoil.dialects.cohere.failure import frame_failure, read_failure
 from counterfoil.dialects.cohere.turns import Block, written_image
 from counterfoil.dialects.cohere.usage import EMBED_CONVENTION, read_embed
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.whole import encode, given, whole_decoder
 from counterfoil.framing.whole import WholeFraming
 
@@ -64,7 +65,7 @@ def _read_reply(body: bytes) -> Sequence[Event]:
     said = _BODY.decode(body)
     if said.embeddings is None:
         known = isinstance(said.message, str)
-        return (ReplyFailed(error_failure(body) if known else bad_reply("a body without embeddings")),)
+        return (ReplyFailed(frame_failure(body) if known else bad_reply("a body without embeddings")),)
     events: list[Event] = [
         ReplyStarted(said.id if isinstance(said.id, str) else ""),
         EmbeddingsGiven(tuple(_vectors(said.embeddings))),

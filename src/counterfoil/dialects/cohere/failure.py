@@ -15,42 +15,31 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.dialects.failure import error_object, word_of
 from counterfoil.dialects.openai_chat import failure as chat
-from counterfoil.dialects.whole import UNREADABLE, encode, fields_of, text_of
+from counterfoil.dialects.whole import encode
 
-__all__ = ["bad_reply", "error_failure", "read_failure", "write_failure"]
+__all__ = ["frame_failure", "read_failure", "write_failure"]
 
 _KINDS: Final[Mapping[int, tuple[FailureKind, Fault]]] = {
     498: (FailureKind.CONTENT_POLICY, Fault.CLIENT),  # the request or the reply holds a deny-listed token
     499: (FailureKind.TIMED_OUT, Fault.PROVIDER),  # the connection was closed before the answer
 }
-_WORD_KEPT: Final = 200
 
 
 def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """The failure of an answer with an error status. `headers` have lower-case names. Never raises."""
     failure = chat.read_failure(status, headers, body)
     kind, fault = _KINDS.get(status, (failure.kind, failure.fault))
-    return msgspec.structs.replace(failure, kind=kind, fault=fault, code=_word(body) or failure.code)
+    word = word_of(error_object(body).get("error_type"))
+    return msgspec.structs.replace(failure, kind=kind, fault=fault, code=word or failure.code)
 
 
-def error_failure(data: bytes) -> Failure:
+def frame_failure(data: bytes) -> Failure:
     """The failure of an error body under another status, or of an error in a stream. Never raises."""
-    return chat.read_error_frame(data)
-
-
-def bad_reply(what: str) -> Failure:
-    """The provider sent something that is not a reply in this dialect. `what` quotes nothing of it."""
-    return chat.bad_reply(what)
+    return chat.frame_failure(data)
 
 
 def write_failure(failure: Failure) -> bytes:
     """`{"message": ...}`, and `fault`: whose fault it was."""
     return encode({"message": failure.message, "fault": failure.fault.value})
-
-
-def _word(body: bytes) -> str | None:
-    try:
-        return text_of(fields_of(body).get("error_type"))[:_WORD_KEPT] or None
-    except UNREADABLE:
-        return None

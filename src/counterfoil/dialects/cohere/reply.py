@@ -28,10 +28,11 @@ from counterfoil.core.event import (
     ToolCallStarted,
     UsageReported,
 )
-from counterfoil.dialects.cohere.failure import bad_reply, error_failure
+from counterfoil.dialects.cohere.failure import frame_failure
 from counterfoil.dialects.cohere.schema import CallSaid, ContentSaid, FrameSaid, MessageSaid, ReplySaid
 from counterfoil.dialects.cohere.usage import read_chat
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.salvage import salvaged
 from counterfoil.dialects.whole import UNREADABLE, encode, given
 from counterfoil.framing.frame import Frame
@@ -70,7 +71,7 @@ def ending(word: str, said: object, report: Report | None) -> list[Event]:
     if kind is None:
         return [ChoiceFinished(FINISHES.get(word, FinishReason.UNKNOWN), said=word), *told]
     message = said if isinstance(said, str) and said else f"The provider ended its reply with {word}."
-    failure = error_failure(encode({"message": message}))
+    failure = frame_failure(encode({"message": message}))
     return [*told, ReplyFailed(msgspec.structs.replace(failure, kind=kind, code=word))]
 
 
@@ -119,7 +120,7 @@ class ChatDecoder:
         if reader is not None:
             return reader(self, said)
         if kind == "error" or bytes(said.message)[:1] == b'"':
-            return (ReplyFailed(error_failure(frame.data)),)
+            return (ReplyFailed(frame_failure(frame.data)),)
         if not kind:
             return self._body(frame.data)  # a whole reply where a stream was asked for
         return ()
@@ -216,7 +217,7 @@ class ChatDecoder:
         said = _REPLY.decode(data)
         if bytes(said.message)[:1] == b'"':
             self._done = True
-            return [ReplyFailed(error_failure(data))]
+            return [ReplyFailed(frame_failure(data))]
         message = _MESSAGE.decode(said.message)
         events = self._start(said)
         if message.tool_plan:

@@ -18,10 +18,11 @@ from counterfoil.core.error import RequestError
 from counterfoil.core.event import Event, Ranked, RankingGiven, ReplyFailed, ReplyStarted, UsageReported
 from counterfoil.core.nesting import exceeds
 from counterfoil.core.operation import Operation, RerankRequest
-from counterfoil.dialects.cohere.failure import bad_reply, error_failure, read_failure, write_failure
+from counterfoil.dialects.cohere.failure import frame_failure, read_failure, write_failure
 from counterfoil.dialects.cohere.usage import RERANK_CONVENTION, read_rerank, write_billed
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.whole import (
     UNREADABLE,
     Fields,
@@ -217,7 +218,7 @@ def _read_reply(body: bytes) -> Sequence[Event]:
     said = _BODY.decode(body)
     if said.results is None:
         known = isinstance(said.message, str)
-        return (ReplyFailed(error_failure(body) if known else bad_reply("a body without results")),)
+        return (ReplyFailed(frame_failure(body) if known else bad_reply("a body without results")),)
     events: list[Event] = [
         ReplyStarted(said.id if isinstance(said.id, str) else ""),
         RankingGiven(tuple(_ranked(place) for place in said.results)),

@@ -24,10 +24,11 @@ from counterfoil.core.event import (
     ToolCallStarted,
     UsageReported,
 )
-from counterfoil.dialects.cohere.failure import bad_reply, error_failure
+from counterfoil.dialects.cohere.failure import frame_failure
 from counterfoil.dialects.cohere.reply import CALLS_LIMIT, ending
 from counterfoil.dialects.cohere.usage import read_chat, read_token_count
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.salvage import salvaged
 from counterfoil.dialects.whole import UNREADABLE, given
 from counterfoil.framing.frame import Frame
@@ -112,7 +113,7 @@ class ChatDecoder:
         said = _REPLY.decode(data)
         if said.text is None and isinstance(said.message, str):
             self._done = True
-            return (ReplyFailed(error_failure(data)),)
+            return (ReplyFailed(frame_failure(data)),)
         if said.text is None and said.tool_calls is None:
             raise ValueError("no reply")
         return self._rest(said, said.finish_reason, None)

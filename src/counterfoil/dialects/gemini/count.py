@@ -18,8 +18,9 @@ from counterfoil.core.event import Event, ReplyFailed, TokensCounted
 from counterfoil.core.operation import CountRequest, Operation
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.gemini.door import MODEL, without_spliced
-from counterfoil.dialects.gemini.failure import bad_reply, frame_failure, read_failure, write_failure
+from counterfoil.dialects.gemini.failure import frame_failure, read_failure, write_failure
 from counterfoil.dialects.gemini.path import method_path, model_name
 from counterfoil.dialects.gemini.request import chat_of
 from counterfoil.dialects.gemini.request_write import chat_body

@@ -19,9 +19,10 @@ from counterfoil.core.message import Audio, File, Image, Text
 from counterfoil.core.operation import EmbedInput, EmbedRequest, Operation
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.gemini.contents import input_parts
 from counterfoil.dialects.gemini.door import FORM, MODEL, ONE, without_spliced
-from counterfoil.dialects.gemini.failure import bad_reply, frame_failure, read_failure, write_failure
+from counterfoil.dialects.gemini.failure import frame_failure, read_failure, write_failure
 from counterfoil.dialects.gemini.media import PartBody, audio_part, file_part, image_part
 from counterfoil.dialects.gemini.path import method_path, model_name
 from counterfoil.dialects.gemini.schema import NO_RAW, encode, given

@@ -1,15 +1,13 @@
 """Google's errors, both ways: `{"error": {"code", "message", "status", "details"}}`.
 
-Rule 1: the status word decides, then the code, then the HTTP status; what only the message or the details say (a
+Rule: the status word decides, then the code, then the HTTP status; what only the message or the details say (a
 prompt too long, a key that is no key) makes it narrower.
-Rule 2: a body that is not an error in this dialect is never quoted: it may be a page of anything.
 
 https://ai.google.dev/gemini-api/docs/troubleshooting, https://cloud.google.com/apis/design/errors
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,49 +15,35 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
-from counterfoil.dialects.gemini.schema import UNREADABLE, encode
+from counterfoil.dialects.failure import LONGEST_WAIT, Meaning, error_object, retry_after, told, word_of
+from counterfoil.dialects.gemini.schema import encode
 from counterfoil.dialects.overflow import Overflow, own_words
 
-__all__ = ["bad_reply", "frame_failure", "read_failure", "write_failure"]
+__all__ = ["frame_failure", "read_failure", "write_failure"]
 
-_MESSAGE_KEPT: Final = 2000
-"""Characters of a provider's message that are kept."""
-_LONGEST_WAIT: Final = 86_400.0
-"""Seconds; a longer delay is taken for this."""
-_SECRET: Final = re.compile(r"\b(?:AIza[\w-]{20,}|AQ\.[\w-]{20,}|ya29\.[\w.-]{10,}|sk-[\w-]{8,})", re.ASCII)
-"""API keys, express-mode keys and OAuth tokens, as Google and others write them."""
-
-
-class _Status(msgspec.Struct, frozen=True):
-    kind: FailureKind
-    fault: Fault
-    status: int
-
-
-_STATUSES: Final[Mapping[str, _Status]] = {
-    "INVALID_ARGUMENT": _Status(FailureKind.INVALID_REQUEST, Fault.CLIENT, 400),
-    "FAILED_PRECONDITION": _Status(FailureKind.INVALID_REQUEST, Fault.CLIENT, 400),
-    "OUT_OF_RANGE": _Status(FailureKind.INVALID_REQUEST, Fault.CLIENT, 400),
-    # The provider's credential and its model name are the operator's, not the client's.
-    "UNAUTHENTICATED": _Status(FailureKind.AUTHENTICATION, Fault.GATEWAY, 401),
-    "PERMISSION_DENIED": _Status(FailureKind.PERMISSION, Fault.GATEWAY, 403),
-    "NOT_FOUND": _Status(FailureKind.NOT_FOUND, Fault.GATEWAY, 404),
-    "ABORTED": _Status(FailureKind.PROVIDER_ERROR, Fault.PROVIDER, 409),
-    "ALREADY_EXISTS": _Status(FailureKind.INVALID_REQUEST, Fault.CLIENT, 409),
-    "RESOURCE_EXHAUSTED": _Status(FailureKind.RATE_LIMITED, Fault.PROVIDER, 429),
-    "CANCELLED": _Status(FailureKind.PROVIDER_ERROR, Fault.PROVIDER, 499),
-    "UNKNOWN": _Status(FailureKind.PROVIDER_ERROR, Fault.PROVIDER, 500),
-    "INTERNAL": _Status(FailureKind.PROVIDER_ERROR, Fault.PROVIDER, 500),
-    "DATA_LOSS": _Status(FailureKind.PROVIDER_ERROR, Fault.PROVIDER, 500),
-    "UNIMPLEMENTED": _Status(FailureKind.INVALID_REQUEST, Fault.CLIENT, 501),
-    "UNAVAILABLE": _Status(FailureKind.OVERLOADED, Fault.PROVIDER, 503),
-    "DEADLINE_EXCEEDED": _Status(FailureKind.TIMED_OUT, Fault.PROVIDER, 504),
+_STATUSES: Final[Mapping[str, Meaning]] = {
+    "INVALID_ARGUMENT": Meaning(FailureKind.INVALID_REQUEST, Fault.CLIENT, 400),
+    "FAILED_PRECONDITION": Meaning(FailureKind.INVALID_REQUEST, Fault.CLIENT, 400),
+    "OUT_OF_RANGE": Meaning(FailureKind.INVALID_REQUEST, Fault.CLIENT, 400),
+    "UNAUTHENTICATED": Meaning(FailureKind.AUTHENTICATION, Fault.GATEWAY, 401),
+    "PERMISSION_DENIED": Meaning(FailureKind.PERMISSION, Fault.GATEWAY, 403),
+    "NOT_FOUND": Meaning(FailureKind.NOT_FOUND, Fault.GATEWAY, 404),
+    "ABORTED": Meaning(FailureKind.PROVIDER_ERROR, Fault.PROVIDER, 409),
+    "ALREADY_EXISTS": Meaning(FailureKind.INVALID_REQUEST, Fault.CLIENT, 409),
+    "RESOURCE_EXHAUSTED": Meaning(FailureKind.RATE_LIMITED, Fault.PROVIDER, 429),
+    "CANCELLED": Meaning(FailureKind.PROVIDER_ERROR, Fault.PROVIDER, 499),
+    "UNKNOWN": Meaning(FailureKind.PROVIDER_ERROR, Fault.PROVIDER, 500),
+    "INTERNAL": Meaning(FailureKind.PROVIDER_ERROR, Fault.PROVIDER, 500),
+    "DATA_LOSS": Meaning(FailureKind.PROVIDER_ERROR, Fault.PROVIDER, 500),
+    "UNIMPLEMENTED": Meaning(FailureKind.INVALID_REQUEST, Fault.CLIENT, 501),
+    "UNAVAILABLE": Meaning(FailureKind.OVERLOADED, Fault.PROVIDER, 503),
+    "DEADLINE_EXCEEDED": Meaning(FailureKind.TIMED_OUT, Fault.PROVIDER, 504),
 }
 """https://cloud.google.com/apis/design/errors#handling_errors"""
-_BY_CODE: Final[Mapping[int, _Status]] = {
+_BY_CODE: Final[Mapping[int, Meaning]] = {
     **{row.status: row for row in reversed(list(_STATUSES.values()))},
     408: _STATUSES["DEADLINE_EXCEEDED"],
-    413: _Status(FailureKind.TOO_LARGE, Fault.CLIENT, 413),
+    413: Meaning(FailureKind.TOO_LARGE, Fault.CLIENT, 413),
     502: _STATUSES["INTERNAL"],
 }
 
@@ -100,6 +84,7 @@ _WRITTEN: Final[Mapping[FailureKind, str]] = {
     FailureKind.CONTEXT_WINDOW: "INVALID_ARGUMENT",
     FailureKind.CONTENT_POLICY: "INVALID_ARGUMENT",
     FailureKind.RATE_LIMITED: "RESOURCE_EXHAUSTED",
+    FailureKind.QUOTA: "RESOURCE_EXHAUSTED",
     FailureKind.OVERLOADED: "UNAVAILABLE",
     FailureKind.TIMED_OUT: "DEADLINE_EXCEEDED",
     FailureKind.CONNECTION: "UNAVAILABLE",
@@ -117,6 +102,10 @@ _PROVIDER_ERRORS: Final[Mapping[int, str]] = {
 """A provider's error of no narrower kind, told under a status that has a word of its own. Google's clients read the
 word, and try again where it is UNAVAILABLE."""
 _RETRY: Final = "type.googleapis.com/google.rpc.RetryInfo"
+_EXCEEDED: Final = "type.googleapis.com/google.rpc.QuotaFailure"
+_A_DAYS: Final = "PerDay"
+"""In a `quotaId` of a QuotaFailure (GenerateRequestsPerDayPerProjectPerModel): github.com/google-gemini/gemini-cli
+issue 8437. The RetryInfo beside it says seconds all the same."""
 _SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
@@ -126,24 +115,21 @@ class _Said(msgspec.Struct, frozen=True):
     code: int | None = None
     reason: str | None = None
     delay: float | None = None
+    spent: bool = False
+    """What is exceeded is the allowance of a whole day."""
 
 
 def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """An error answer. `status` is the provider's; `headers` have lower-case names."""
     said = _said(body)
     wait = said.delay
-    return _failure(said, status, _retry_after(headers) if wait is None else wait)
+    return _failure(said, status, retry_after(headers) if wait is None else wait)
 
 
 def frame_failure(error: bytes) -> Failure:
     """An error frame, or the `error` object of one. The stream answered 200, so its own words give the status."""
     said = _said(error)
     return _failure(said, None, said.delay)
-
-
-def bad_reply(message: str) -> Failure:
-    """The provider answered something that is not this dialect."""
-    return Failure(FailureKind.BAD_REPLY, message, Fault.PROVIDER, 502)
 
 
 def write_failure(failure: Failure) -> bytes:
@@ -168,78 +154,58 @@ def _too_long(sizes: Overflow) -> str | None:
 
 def _said(body: bytes) -> _Said:
     """What an error body says, or the error object in it, or the array around it."""
-    try:
-        found: Any = msgspec.json.decode(body)
-    except UNREADABLE:
-        return _Said()
-    if isinstance(found, list) and found:
-        found = found[0]  # streamGenerateContent without alt=sse answers an array, of its error too
-    if isinstance(found, dict) and "error" in found:
-        found = found["error"]
-    if isinstance(found, str):
-        return _Said(message=found)
-    if not isinstance(found, dict):
-        return _Said()
-    word, message, code = found.get("status"), found.get("message"), found.get("code")
-    details = [entry for entry in found.get("details") or () if isinstance(entry, dict)] if _listed(found) else []
+    found = error_object(body)
+    message, code, details = found.get("message"), found.get("code"), found.get("details")
+    details = [entry for entry in details if isinstance(entry, dict)] if isinstance(details, list) else []
     reasons = [entry["reason"] for entry in details if isinstance(entry.get("reason"), str)]
     return _Said(
-        word=word if isinstance(word, str) else None,
+        word=word_of(found.get("status")),
         message=message if isinstance(message, str) else None,
         code=code if type(code) is int else None,
-        reason=reasons[0] if reasons else None,
+        reason=word_of(reasons[0]) if reasons else None,
         delay=next((wait for entry in details if (wait := _delay(entry)) is not None), None),
+        spent=any(map(_is_a_days, details)),
     )
 
 
-def _listed(found: Mapping[str, Any]) -> bool:
-    return isinstance(found.get("details"), list)
+def _is_a_days(detail: Mapping[str, Any]) -> bool:
+    """Whether a QuotaFailure is of a day's allowance."""
+    found = detail.get("violations") if detail.get("@type") == _EXCEEDED else None
+    ids = [one.get("quotaId") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return any(isinstance(one, str) and _A_DAYS in one for one in ids)
 
 
 def _delay(detail: Mapping[str, Any]) -> float | None:
     """`retryDelay` of a RetryInfo: "7s", "0.5s". https://cloud.google.com/apis/design/errors#error_payloads"""
     said = detail.get("retryDelay")
     found = _SECONDS.fullmatch(said) if isinstance(said, str) and detail.get("@type") == _RETRY else None
-    return min(float(found[1]), _LONGEST_WAIT) if found else None
+    return min(float(found[1]), LONGEST_WAIT) if found else None
 
 
-def _failure(said: _Said, status: int | None, retry_after: float | None) -> Failure:
+def _failure(said: _Said, status: int | None, wait: float | None) -> Failure:
     row = _STATUSES.get(said.word or "") or _BY_CODE.get(said.code or 0) or _BY_CODE.get(status or 0)
     if row is None:
         row = _STATUSES["INVALID_ARGUMENT" if status is not None and 400 <= status < 500 else "INTERNAL"]
     kind, fault = _REASONS.get(said.reason or "", (row.kind, row.fault))
+    if kind is FailureKind.RATE_LIMITED and (said.spent or 402 in (status, said.code)):
+        kind, fault = FailureKind.QUOTA, Fault.GATEWAY
     if kind is FailureKind.INVALID_REQUEST and said.message:
         narrower = (entry for entry in _NARROWER if entry[0].search(said.message))
         _, kind, fault = next(narrower, (None, kind, fault))
     return Failure(
         kind=kind,
-        message=_SECRET.sub("[redacted]", said.message or _unsaid(status))[:_MESSAGE_KEPT],
+        message=told(said.message, status),
         fault=fault,
         status=_shown(said, row, status),
         code=said.reason,
         type=said.word,
-        retry_after=retry_after,
+        retry_after=wait,
         provider_status=status,
     )
 
 
-def _shown(said: _Said, row: _Status, status: int | None) -> int:
+def _shown(said: _Said, row: Meaning, status: int | None) -> int:
     """The status the client gets: the provider's own, or the one its words stand for."""
     if status is not None and status >= 400:
         return status
     return said.code if said.code is not None and 400 <= said.code <= 599 else row.status
-
-
-def _unsaid(status: int | None) -> str:
-    if status is None:
-        return "the provider reported an error without a message"
-    return f"the provider answered status {status} without a readable error"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds. A date is not read: there is no clock here."""
-    try:
-        seconds = float(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(seconds, _LONGEST_WAIT) if math.isfinite(seconds) and seconds >= 0 else None

@@ -31,8 +31,9 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.gemini.calls import Calls, LimitExceeded
-from counterfoil.dialects.gemini.failure import bad_reply, frame_failure
+from counterfoil.dialects.gemini.failure import frame_failure
 from counterfoil.dialects.gemini.schema import (
     UNREADABLE,
     CandidateShape,

@@ -28,8 +28,9 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.gemini.calls import CALLS_LIMIT, LimitExceeded
-from counterfoil.dialects.gemini.failure import bad_reply, frame_failure
+from counterfoil.dialects.gemini.failure import frame_failure
 from counterfoil.dialects.gemini.reply import ORIGIN
 from counterfoil.dialects.gemini.schema import UNREADABLE, compact, given
 from counterfoil.dialects.gemini_interactions.schema import (

@@ -16,9 +16,10 @@ from counterfoil.core.message import Text
 from counterfoil.core.operation import EmbedInput, EmbedRequest
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.ollama.options import Body, only_text
 from counterfoil.dialects.ollama.usage import read_report
-from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame
+from counterfoil.dialects.openai_chat.failure import frame_failure
 from counterfoil.dialects.whole import encode, given
 from counterfoil.usage.settle import Convention
 
@@ -45,7 +46,7 @@ def read_vectors(body: bytes) -> Sequence[Event]:
     """The events of a body. Raises one of UNREADABLE."""
     said = _BODY.decode(body)
     if given(said.error):
-        return (ReplyFailed(read_error_frame(body)),)
+        return (ReplyFailed(frame_failure(body)),)
     vectors = said.embeddings if said.embeddings is not None else [said.embedding] if given(said.embedding) else None
     if vectors is None or any(bytes(vector)[:1] != b"[" for vector in vectors):
         return (ReplyFailed(unreadable(body)),)

@@ -29,8 +29,9 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.ollama.usage import read_report
-from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame
+from counterfoil.dialects.openai_chat.failure import frame_failure
 from counterfoil.dialects.salvage import salvaged
 from counterfoil.dialects.whole import UNREADABLE, encode, given
 from counterfoil.framing.frame import Frame
@@ -124,7 +125,7 @@ class OllamaDecoder:
         if given(said.error):
             self._done = True
             events += salvaged(data, read_report, ())
-            events.append(ReplyFailed(read_error_frame(data)))
+            events.append(ReplyFailed(frame_failure(data)))
             return
         if said.message is None and said.response is None and not said.done:
             raise msgspec.ValidationError("neither a message nor the end")

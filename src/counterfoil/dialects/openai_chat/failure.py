@@ -1,13 +1,10 @@
 """Errors on the chat wire: a provider's answer to a failure, a failure to the client's body.
 
-Rule 1: words beat numbers. What the error calls itself says more than its status, and a table maps both.
-Rule 2: only what the provider wrote as an error's message is carried, bounded, with anything like a secret blanked. A
-page that is not an error object is never quoted.
+Rule: words beat numbers. What the error calls itself says more than its status, and a table maps both.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,22 +14,19 @@ import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.dialect import FinalUsage
+from counterfoil.dialects.failure import bad_reply, retry_after, told, word_of
+from counterfoil.dialects.funds import is_out_of_funds
 from counterfoil.dialects.openai_chat.schema import UNREADABLE
 from counterfoil.dialects.openai_chat.usage import write_usage
 from counterfoil.dialects.overflow import Overflow, own_words
 
-__all__ = ["MESSAGE_LIMIT", "bad_reply", "beside_error", "read_error_frame", "read_failure", "write_failure"]
-
-MESSAGE_LIMIT: Final = 2_000
-"""Characters of a provider's message that are carried."""
-_LONGEST_WAIT: Final = 86_400.0
-"""Seconds; a longer retry-after is taken for this."""
+__all__ = ["beside_error", "frame_failure", "read_failure", "write_failure"]
 
 _BY_STATUS: Final = MappingProxyType(
     {
         400: FailureKind.INVALID_REQUEST,
         401: FailureKind.AUTHENTICATION,
-        402: FailureKind.PERMISSION,
+        402: FailureKind.QUOTA,  # https://api-docs.deepseek.com/quick_start/error_codes, OpenRouter's, Cohere's
         403: FailureKind.PERMISSION,
         404: FailureKind.NOT_FOUND,
         405: FailureKind.INVALID_REQUEST,
@@ -52,13 +46,16 @@ _BY_STATUS: Final = MappingProxyType(
 _BY_WORD: Final = MappingProxyType(
     {
         "authentication_error": FailureKind.AUTHENTICATION,
+        "billing_hard_limit_reached": FailureKind.QUOTA,
+        "billing_not_active": FailureKind.QUOTA,
         "content_filter": FailureKind.CONTENT_POLICY,  # azure.chat/azure-openai/openllmetry-test-prompt-content-…
         "content_policy_violation": FailureKind.CONTENT_POLICY,
         "context_length_exceeded": FailureKind.CONTEXT_WINDOW,
         "deploymentnotfound": FailureKind.NOT_FOUND,  # azure.chat/azure-openai/openllmetry-test-chat-reasoning-1-…
         "engine_overloaded_error": FailureKind.OVERLOADED,
+        "exceeded_current_quota_error": FailureKind.QUOTA,  # Moonshot: forum.moonshot.ai/t/429-insufficient-balance/244
         "exceed_context_size_error": FailureKind.CONTEXT_WINDOW,  # llama.cpp, tools/server/README.md
-        "insufficient_quota": FailureKind.RATE_LIMITED,
+        "insufficient_quota": FailureKind.QUOTA,  # https://platform.openai.com/docs/guides/error-codes
         "invalid_api_key": FailureKind.AUTHENTICATION,
         "model_not_found": FailureKind.NOT_FOUND,
         "not_found_error": FailureKind.NOT_FOUND,
@@ -82,6 +79,7 @@ _CONTEXT: Final = re.compile(
 _POLICY: Final = re.compile(r"content (?:management )?policy|content[ _]filter|safety (?:system|policy)", re.IGNORECASE)
 _ABOUT_THE_REQUEST: Final = frozenset({FailureKind.INVALID_REQUEST, FailureKind.TOO_LARGE, FailureKind.PROVIDER_ERROR})
 """Kinds that a message may sharpen: some providers say no more than 400."""
+_ABOUT_MONEY: Final = frozenset({FailureKind.INVALID_REQUEST, FailureKind.RATE_LIMITED, FailureKind.PERMISSION})
 
 _FAULTS: Final = MappingProxyType(
     {
@@ -91,6 +89,7 @@ _FAULTS: Final = MappingProxyType(
         FailureKind.CONTENT_POLICY: Fault.CLIENT,
         FailureKind.AUTHENTICATION: Fault.GATEWAY,  # the secret is the operator's
         FailureKind.PERMISSION: Fault.GATEWAY,
+        FailureKind.QUOTA: Fault.GATEWAY,  # and the account
         FailureKind.NOT_FOUND: Fault.GATEWAY,  # so is the provider's model name
     }
 )
@@ -106,6 +105,7 @@ _TYPES: Final = MappingProxyType(
         FailureKind.CONTEXT_WINDOW: "invalid_request_error",
         FailureKind.CONTENT_POLICY: "invalid_request_error",
         FailureKind.RATE_LIMITED: "rate_limit_error",
+        FailureKind.QUOTA: "insufficient_quota",
         FailureKind.OVERLOADED: "overloaded_error",
         FailureKind.TIMED_OUT: "timeout_error",
         FailureKind.CONNECTION: "api_connection_error",
@@ -123,19 +123,13 @@ _CODES: Final = MappingProxyType(
         FailureKind.CONTEXT_WINDOW: "context_length_exceeded",
         FailureKind.CONTENT_POLICY: "content_filter",
         FailureKind.NOT_FOUND: "model_not_found",
+        FailureKind.QUOTA: "insufficient_quota",
         FailureKind.RATE_LIMITED: "rate_limit_exceeded",
         FailureKind.TOO_LARGE: "request_too_large",
     }
 )
 """`error.code` where the provider gave no word: clients decide by these (LangChain by `context_length_exceeded`)."""
 
-_SECRET: Final = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|pplx|key|AIza|nvapi|csk|fw|tgp)[-_](?=[A-Za-z_\-*.]*[0-9])[A-Za-z0-9_\-*.]{6,}"
-    r"|(?<=x-amz-security-token:)[^\n]+|\bA[KS]IA[A-Z0-9]{8,}"
-    r"|(?<=Bearer )\S{8,}|\bAIza[A-Za-z0-9_\-]{20,}|[A-Za-z0-9_\-]{0,8}\*{4,}[A-Za-z0-9_\-*]*"
-)
-"""What looks like a secret: the usual prefixes before something with a digit in it, a bearer, a starred key, and
-what AWS quotes of a request whose signature it does not take (Bedrock's OpenAI face)."""
 _JSON: Final = msgspec.json.Decoder()
 
 
@@ -156,18 +150,13 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failur
     it is not (a redirect, a success that is no reply). Never raises.
     """
     said = _read(body)
-    return _failure(said, status, _retry_after(headers), status)
+    return _failure(said, status, retry_after(headers), status)
 
 
-def read_error_frame(data: bytes) -> Failure:
+def frame_failure(data: bytes) -> Failure:
     """The failure an error frame tells, or an error body under a status that is not an error's. Never raises."""
     said = _read(data)
     return _failure(said, said.status, None, None) if said is not None else bad_reply("an error that is not readable")
-
-
-def bad_reply(what: str) -> Failure:
-    """The provider sent something that is not a reply in this dialect. `what` quotes nothing of it."""
-    return Failure(FailureKind.BAD_REPLY, f"The provider sent {what}.", Fault.PROVIDER, 502)
 
 
 def write_failure(failure: Failure) -> bytes:
@@ -211,21 +200,17 @@ def _too_long(sizes: Overflow) -> str | None:
     return f"{said} However, you requested {sizes.asked} tokens."
 
 
-def _failure(said: _Said | None, status: int | None, retry_after: float | None, answered: int | None) -> Failure:
+def _failure(said: _Said | None, status: int | None, wait: float | None, answered: int | None) -> Failure:
     kind = _kind(said, status)
-    message = said.message if said is not None else None
-    if message is None:
-        told = f"HTTP {status}" if status is not None else "an error"
-        message = f"The provider answered {told} without a readable message."
     return Failure(
         kind=kind,
-        message=message,
+        message=told(said.message if said is not None else None, status),
         fault=_FAULTS.get(kind, Fault.PROVIDER),
         status=status if status is not None and 400 <= status <= 599 else 502,
         code=said.code if said is not None else None,
         type=said.type if said is not None else None,
         param=said.param if said is not None else None,
-        retry_after=retry_after,
+        retry_after=wait,
         provider_status=answered,
     )
 
@@ -242,6 +227,8 @@ def _kind(said: _Said | None, status: int | None) -> FailureKind:
         kind = _BY_STATUS.get(status or 500, FailureKind.PROVIDER_ERROR)
     else:
         kind = _BY_STATUS.get(status, FailureKind.INVALID_REQUEST)
+    if kind in _ABOUT_MONEY and is_out_of_funds(None if said is None else said.message):
+        return FailureKind.QUOTA
     if said is not None and said.message is not None and kind in _ABOUT_THE_REQUEST:
         if _CONTEXT.search(said.message):
             return FailureKind.CONTEXT_WINDOW
@@ -269,7 +256,7 @@ def _read(body: bytes) -> _Said | None:
     elif isinstance(found.get("errors"), list) and found["errors"] and isinstance(found["errors"][0], dict):
         found = found["errors"][0]  # Cloudflare's API envelope
     message = _message(found) or (inner if isinstance(inner, str) and inner else None)
-    code, kind, param = _text(found.get("code")), _text(found.get("type")), _text(found.get("param"))
+    code, kind, param = word_of(found.get("code")), word_of(found.get("type")), word_of(found.get("param"))
     if message is None and code is None and kind is None:
         return None
     status = next(
@@ -280,7 +267,7 @@ def _read(body: bytes) -> _Said | None:
         ),
         None,
     )
-    return _Said(None if message is None else _safe(message), code, kind, param, status)
+    return _Said(message, code, kind, param, status)
 
 
 def _message(found: Mapping[str, Any]) -> str | None:
@@ -294,29 +281,4 @@ def _message(found: Mapping[str, Any]) -> str | None:
             text = "; ".join(lines[:8])
         if isinstance(text, str) and text:
             return text
-    return None
-
-
-def _text(value: object) -> str | None:
-    """A word as text; Azure, OpenRouter and llama.cpp send numbers."""
-    if type(value) is int:
-        return str(value)
-    return value[:200] if isinstance(value, str) and value else None
-
-
-def _safe(message: str) -> str:
-    blanked = _SECRET.sub("[redacted]", message[: MESSAGE_LIMIT * 2])
-    return blanked if len(blanked) <= MESSAGE_LIMIT else blanked[: MESSAGE_LIMIT - 1] + "…"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait. An HTTP date is not read: that takes a clock. Azure sends `retry-after-ms: 0` beside
-    `retry-after: 1` (azure.chat/azure-ai), so a zero does not count."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            wait = float(headers.get(name, "")) * unit
-        except ValueError:
-            continue
-        if math.isfinite(wait) and wait > 0:
-            return min(wait, _LONGEST_WAIT)
     return None

@@ -27,9 +27,10 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.openai_chat.calls import LimitExceeded
 from counterfoil.dialects.openai_chat.content import ChoiceState, read_content
-from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame
+from counterfoil.dialects.openai_chat.failure import frame_failure
 from counterfoil.dialects.openai_chat.schema import (
     NOT_SENT,
     UNREADABLE,
@@ -182,16 +183,16 @@ class ChatDecoder:
     def _failure(self, chunk: Chunk, groq: XGroq | None, frame: Frame) -> Failure | None:
         """The failure a frame tells, if it tells one."""
         if chunk.error is not NOT_SENT and bytes(chunk.error) not in _NO_ERROR:
-            return read_error_frame(frame.data)
+            return frame_failure(frame.data)
         if frame.event == "error":
-            return read_error_frame(frame.data)
+            return frame_failure(frame.data)
         if not chunk.choices:
             if chunk.object == "error":  # older vLLM; mistral: {"object":"error","message":...}
-                return read_error_frame(frame.data)
+                return frame_failure(frame.data)
             if not self._streamed:
                 return bad_reply("a body without choices")
         if groq is not None and given(groq.error):
-            return read_error_frame(b'{"error":' + bytes(groq.error) + b"}")
+            return frame_failure(b'{"error":' + bytes(groq.error) + b"}")
         return None
 
     def _read_choice(self, said: ReplyChoice, kind: object, events: list[Event]) -> None:
@@ -286,7 +287,7 @@ class ChatDecoder:
 
     def _unreadable(self, frame: Frame) -> Failure:
         if frame.event == "error":
-            return read_error_frame(frame.data)
+            return frame_failure(frame.data)
         if self._streamed:
             return bad_reply(f"a frame of {len(frame.data)} bytes that is not a chat completion chunk")
         return bad_reply(f"a body of {len(frame.data)} bytes that is not a chat completion")

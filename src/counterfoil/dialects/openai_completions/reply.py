@@ -25,9 +25,10 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.openai_chat.calls import LimitExceeded
 from counterfoil.dialects.openai_chat.content import ChoiceState, read_content
-from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame
+from counterfoil.dialects.openai_chat.failure import frame_failure
 from counterfoil.dialects.openai_chat.reply import FINISHES
 from counterfoil.dialects.openai_chat.schema import Said
 from counterfoil.dialects.openai_chat.usage import read_report, read_timings
@@ -219,9 +220,9 @@ class CompletionDecoder:
         """The failure a frame tells, if it tells one."""
         spoke = bool(chunk.choices) or chunk.value is not None
         if bytes(chunk.error) not in _NO_ERROR or frame.event == "error":
-            return read_error_frame(frame.data)
+            return frame_failure(frame.data)
         if not spoke and chunk.object == "error":  # older vLLM
-            return read_error_frame(frame.data)
+            return frame_failure(frame.data)
         if not spoke and not self._streamed:
             return bad_reply("a body without choices")
         return None
@@ -238,7 +239,7 @@ class CompletionDecoder:
 
     def _unreadable(self, frame: Frame) -> Failure:
         if frame.event == "error":
-            return read_error_frame(frame.data)
+            return frame_failure(frame.data)
         what = "a frame" if self._streamed else "a body"
         return bad_reply(f"{what} of {len(frame.data)} bytes that is no completion")
 

@@ -15,7 +15,8 @@ import msgspec
 from counterfoil.core.error import Failure
 from counterfoil.core.event import Embedding, EmbeddingsGiven, Event, ReplyFailed, ReplyStarted, UsageReported
 from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
-from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame
+from counterfoil.dialects.failure import bad_reply
+from counterfoil.dialects.openai_chat.failure import frame_failure
 from counterfoil.dialects.openai_chat.usage import ESTIMATED, read_report
 from counterfoil.dialects.openai_embeddings.vectors import as_base64, as_numbers
 from counterfoil.dialects.whole import UNREADABLE, Fields, encode, fields_of, given
@@ -51,7 +52,7 @@ def read_reply(body: bytes) -> Sequence[Event]:
     """The events of a body. Raises one of UNREADABLE."""
     said = _BODY.decode(body)
     if given(said.error):
-        return (ReplyFailed(read_error_frame(body)),)
+        return (ReplyFailed(frame_failure(body)),)
     if said.data is None:
         return (ReplyFailed(unreadable(body)),)
     vectors = [_embedding(item, place) for place, item in enumerate(said.data)]

@@ -17,7 +17,8 @@ from counterfoil.core.error import Failure
 from counterfoil.core.event import Event, ReplyFailed, TokensCounted
 from counterfoil.core.operation import ChatRequest, CountRequest, Operation
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
-from counterfoil.dialects.openai_responses.failure import bad_reply, read_failed, read_failure, write_failure
+from counterfoil.dialects.failure import bad_reply
+from counterfoil.dialects.openai_responses.failure import frame_failure, read_failure, write_failure
 from counterfoil.dialects.openai_responses.request import patch_request, peek_request, read_request
 from counterfoil.dialects.openai_responses.request_write import write_request
 from counterfoil.dialects.whole import Fields, encode, fields_of, given, whole_decoder, whole_encoder, whole_relay
@@ -93,7 +94,7 @@ def _write_request(request: CountRequest, model: str, quirks: Quirks, drop: bool
 
 def _read_reply(body: bytes) -> Sequence[Event]:
     if given(fields_of(body).get("error")):
-        return (ReplyFailed(read_failed(body)),)
+        return (ReplyFailed(frame_failure(body)),)
     return (TokensCounted(_REPLY.decode(body).input_tokens),)
 
 

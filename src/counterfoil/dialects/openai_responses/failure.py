@@ -12,9 +12,10 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
-from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame, read_failure, write_failure
+from counterfoil.dialects.openai_chat import failure as chat
+from counterfoil.dialects.openai_chat.failure import read_failure, write_failure
 
-__all__ = ["CANCELLED", "bad_reply", "error_event", "read_failed", "read_failure", "response_error", "write_failure"]
+__all__ = ["CANCELLED", "error_event", "frame_failure", "read_failure", "response_error", "write_failure"]
 
 CANCELLED: Final = Failure(
     FailureKind.PROVIDER_ERROR, "The response was cancelled at the provider.", Fault.PROVIDER, 502, code="cancelled"
@@ -23,7 +24,7 @@ CANCELLED: Final = Failure(
 _WORDS: Final[Mapping[str, FailureKind]] = {
     "server_error": FailureKind.PROVIDER_ERROR,
     "rate_limit_exceeded": FailureKind.RATE_LIMITED,
-    "insufficient_quota": FailureKind.RATE_LIMITED,  # openai.responses/openai/ai-openai-error.1-0-c39351
+    "insufficient_quota": FailureKind.QUOTA,  # openai.responses/openai/ai-openai-error.1-0-c39351
     "context_length_exceeded": FailureKind.CONTEXT_WINDOW,
     "vector_store_timeout": FailureKind.TIMED_OUT,
     "bio_policy": FailureKind.CONTENT_POLICY,
@@ -60,6 +61,7 @@ _STATUSES: Final[Mapping[FailureKind, int]] = {
     FailureKind.CONTEXT_WINDOW: 400,
     FailureKind.CONTENT_POLICY: 400,
     FailureKind.RATE_LIMITED: 429,
+    FailureKind.QUOTA: 429,
     FailureKind.OVERLOADED: 503,
     FailureKind.TIMED_OUT: 504,
 }
@@ -67,6 +69,7 @@ _CLIENTS: Final = frozenset({FailureKind.INVALID_REQUEST, FailureKind.CONTENT_PO
 
 _WRITTEN: Final[Mapping[FailureKind, str]] = {
     FailureKind.RATE_LIMITED: "rate_limit_exceeded",
+    FailureKind.QUOTA: "rate_limit_exceeded",
     FailureKind.INVALID_REQUEST: "invalid_prompt",
     FailureKind.TOO_LARGE: "invalid_prompt",
     FailureKind.CONTENT_POLICY: "invalid_prompt",
@@ -74,9 +77,9 @@ _WRITTEN: Final[Mapping[FailureKind, str]] = {
 """`response.error.code` of each kind; all others are `server_error`."""
 
 
-def read_failed(data: bytes) -> Failure:
+def frame_failure(data: bytes) -> Failure:
     """The failure of an `error` event, or of a response with an `error`. Never raises."""
-    said = read_error_frame(data)
+    said = chat.frame_failure(data)
     kind = _WORDS.get(said.code or "", said.kind)
     if kind is FailureKind.INVALID_REQUEST and said.kind in _CLIENTS:
         kind = said.kind  # the message says more exactly what was wrong

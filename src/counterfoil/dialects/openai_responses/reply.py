@@ -17,7 +17,8 @@ import msgspec
 from counterfoil.core.error import Failure
 from counterfoil.core.event import ChoiceFinished, Event, FinishReason, ReplyFailed, ReplyStarted, UsageReported
 from counterfoil.dialects.dialect import Quirks
-from counterfoil.dialects.openai_responses.failure import CANCELLED, bad_reply, read_failed
+from counterfoil.dialects.failure import bad_reply
+from counterfoil.dialects.openai_responses.failure import CANCELLED, frame_failure
 from counterfoil.dialects.openai_responses.items import (
     CLIENT_CALLS,
     FUNCTION_CALL,
@@ -130,7 +131,7 @@ class ResponsesDecoder:
         if reader is not None:
             reader(self, said, events)
         elif kind == "error" or (not kind and given(said.error)):
-            self._error = read_failed(frame.data)
+            self._error = frame_failure(frame.data)
         elif not kind:
             raise ValueError("no event of a response")
 
@@ -143,7 +144,7 @@ class ResponsesDecoder:
         if response.object != "response" and response.output is None:
             if not given(response.error):
                 raise ValueError("no response")
-            self._fail(read_failed(data), events)
+            self._fail(frame_failure(data), events)
             return
         self._terminal(response, word_of(response.status) or "completed", events)
 
@@ -201,8 +202,8 @@ class ResponsesDecoder:
         if self._error is not None:
             return self._error
         if given(response.error):
-            return read_failed(encode({"error": response.error}))
-        return CANCELLED if status == "cancelled" else read_failed(b'{"error":{"code":"server_error"}}')
+            return frame_failure(encode({"error": response.error}))
+        return CANCELLED if status == "cancelled" else frame_failure(b'{"error":{"code":"server_error"}}')
 
     def _stopped(self) -> FinishReason:
         waits = any(item.kind in CLIENT_CALLS for item in self._items)

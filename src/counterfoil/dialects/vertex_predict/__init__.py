@@ -20,8 +20,9 @@ from counterfoil.core.message import Text
 from counterfoil.core.operation import EmbedInput, EmbedRequest, Operation
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
+from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.gemini.embed import own_task
-from counterfoil.dialects.gemini.failure import bad_reply, frame_failure, read_failure
+from counterfoil.dialects.gemini.failure import frame_failure, read_failure
 from counterfoil.dialects.gemini.path import method_path
 from counterfoil.dialects.whole import encode, given, whole_decoder, whole_number
 from counterfoil.framing.whole import WholeFraming

@@ -18,7 +18,8 @@ from counterfoil.core.operation import Operation, RerankRequest
 from counterfoil.dialects.cohere.rerank import text_of_document
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
-from counterfoil.dialects.openai_chat.failure import bad_reply, read_error_frame, read_failure
+from counterfoil.dialects.failure import bad_reply
+from counterfoil.dialects.openai_chat.failure import frame_failure, read_failure
 from counterfoil.dialects.openai_chat.usage import read_report
 from counterfoil.dialects.whole import encode, given, whole_decoder
 from counterfoil.framing.whole import WholeFraming
@@ -76,7 +77,7 @@ def _read_reply(body: bytes) -> Sequence[Event]:
     said = _BODY.decode(body)
     if said.data is None:
         known = said.detail is not None
-        return (ReplyFailed(read_error_frame(body) if known else bad_reply("a body without a ranking")),)
+        return (ReplyFailed(frame_failure(body) if known else bad_reply("a body without a ranking")),)
     events: list[Event] = [
         ReplyStarted(model=said.model if isinstance(said.model, str) else ""),
         RankingGiven(tuple(_ranked(place) for place in said.data)),
