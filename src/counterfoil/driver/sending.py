@@ -63,10 +63,8 @@ def sending_of(command: Post, base_url: str, payer: Payer, at: float) -> Sending
     deployment = command.deployment
     provider = deployment.provider
     own = (provider.stream_path or provider.path) if command.streamed else provider.path
-    path, _, query = (_with_model(own, deployment.model) if own else command.path).partition("?")
-    written = parse_qsl(query, keep_blank_values=True) if query else ()
-    asked = {**dict(written), **provider.query, **deployment.query}
-    url = _url(base_url, path, tuple(asked.items()))
+    path = _with_model(own, deployment.model) if own else command.path
+    url = _own_url(base_url, path, tuple(provider.query.items()), tuple(deployment.query.items()))
     headers = {
         "content-type": "application/json",
         "accept": deployment.dialect.content_type if command.streamed else "application/json",
@@ -87,6 +85,14 @@ def _carried(command: Post, carriage: Carriage, base_url: str, payer: Payer, at:
     usual = {name.lower(): value for name, value in row.headers.items()}
     headers = {"user-agent": "counterfoil", "accept": "*/*", **_named(usual, carriage.headers, deployment)}
     return Sending(url, {**headers, **_paid(command, payer, url, headers, at)})
+
+
+@functools.lru_cache(maxsize=256)
+def _own_url(base_url: str, path: str, row: tuple[tuple[str, str], ...], own: tuple[tuple[str, str], ...]) -> str:
+    """Where a deployment is called: the same for every call of a model. Raises Unreachable."""
+    path, _, query = path.partition("?")
+    asked = {**dict(parse_qsl(query, keep_blank_values=True)), **dict(row), **dict(own)}
+    return _url(base_url, path, tuple(asked.items()))
 
 
 def _url(base_url: str, path: str, asked: tuple[tuple[str, str], ...]) -> str:

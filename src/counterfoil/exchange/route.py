@@ -44,6 +44,8 @@ class Deployment(msgspec.Struct, frozen=True):
     def facing(self, dialect: Dialect[Any]) -> Deployment | None:
         """How a client of `dialect` is served: in its own dialect where the provider speaks it, else in the first one
         that has its operation. None: the provider has no such operation."""
+        if self.dialect is dialect:
+            return self
         able = [face for face in (self, *self.faces) if face.dialect.operation is dialect.operation]
         return next((face for face in able if face.dialect is dialect), able[0] if able else None)
 

@@ -24,6 +24,7 @@ __all__ = [
     "Request",
     "Scope",
     "Send",
+    "headers_of",
     "names_of",
     "read_body",
     "refuse_body",
@@ -85,11 +86,24 @@ class Request(msgspec.Struct, frozen=True):
         return self.headers.get(name, b"").decode("latin-1")
 
 
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """A request's headers by name. One that comes several times is a list, in order (RFC 9110, 5.3); the same line
+    again says nothing more."""
+    lines = scope["headers"]
+    headers: dict[bytes, bytes] = dict(lines)
+    if len(headers) == len(lines):
+        return headers
+    values: dict[bytes, dict[bytes, None]] = {}
+    for name, value in lines:
+        values.setdefault(name, {})[value] = None
+    return {name: b", ".join(several) for name, several in values.items()}
+
+
 def names_of(headers: Mapping[bytes, bytes], id_: str) -> tuple[tuple[bytes, bytes], ...]:
     """The headers that name an answer: the request's own `x-request-id` where it can be repeated, else `id_`."""
-    own = headers.get(b"x-request-id", b"")
-    name = own if _REPEATED.fullmatch(own) else id_.encode()
-    return tuple((header, name) for header in _ID_HEADERS)
+    own = headers.get(b"x-request-id")
+    name = own if own and _REPEATED.fullmatch(own) else id_.encode()
+    return tuple([(header, name) for header in _ID_HEADERS])
 
 
 class AsgiClient:
