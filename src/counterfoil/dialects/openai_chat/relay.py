@@ -44,7 +44,7 @@ from counterfoil.dialects.openai_chat.splice import (
 from counterfoil.dialects.openai_chat.usage import write_usage
 from counterfoil.framing.frame import Frame
 
-__all__ = ["ChatRelay"]
+__all__ = ["ChatRelay", "mended"]
 
 _END_MARK: Final = b"[DONE]"
 _NO_USAGE_YET: Final = b'{"usage":null}'
@@ -216,8 +216,7 @@ class ChatRelay:
             return b""
         if not self._id:
             self._id, self._created = _read_id(progress.identity["id"]), _read_created(progress.identity["created"])
-        written = _written(work, said)
-        return data if written is said else written
+        return mended(work, said, data)
 
     def _mend_choice(self, choice: ChoiceWork) -> None:
         progress = self._progress
@@ -264,15 +263,15 @@ class ChatRelay:
         work.close()
         for row in WHOLE_REPAIRS:
             row.mend(work, progress)
-        written = _written(work, said)
-        return self._body if written is said else written
+        return mended(work, said, self._body)
 
 
-def _written(work: FrameWork, data: bytes) -> bytes:
-    """What was made of the frame in `data`: its own bytes, with new members behind them, unless others changed."""
+def mended(work: FrameWork, said: bytes, own: bytes) -> bytes:
+    """What was made of a frame whose readable text is `said`: its `own` bytes where nothing was mended, its text with
+    new members behind it where others are as they came."""
     if work.changed or len(work.new) == len(work.values):
         return encode(work.values)
-    return _extended(data, encode(work.new)) if work.new else data
+    return _extended(said, encode(work.new)) if work.new else own
 
 
 def _extended(data: bytes, members: bytes) -> bytes:

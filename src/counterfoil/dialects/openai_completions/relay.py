@@ -17,6 +17,7 @@ from counterfoil.core.event import Event, ReplyFailed, TextDelta
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
 from counterfoil.dialects.openai_chat.endings import END_REPAIRS, Ending
 from counterfoil.dialects.openai_chat.failure import write_failure
+from counterfoil.dialects.openai_chat.relay import mended
 from counterfoil.dialects.openai_chat.repairs import (
     BLOCK_REPAIRS,
     CHOICE_REPAIRS,
@@ -96,8 +97,9 @@ class CompletionRelay:
         data, progress = frame.data, self._progress
         if frame.comment or data.strip() in (*SILENT, _END_MARK):
             return b""
+        said = readable(data)
         try:
-            work = FrameWork(read_values(readable(data)))
+            work = FrameWork(read_values(said))
         except UNREADABLE:
             return b"" if any(isinstance(event, ReplyFailed) for event in events) else data
         if "choices" not in work.values:
@@ -115,7 +117,7 @@ class CompletionRelay:
             frame_row.mend(work, progress)
         if work.held:
             return b""
-        return encode(work.values) if work.changed else data
+        return mended(work, said, data)
 
     @staticmethod
     def _give_choices(work: FrameWork, events: Sequence[Event]) -> None:
@@ -138,15 +140,15 @@ class CompletionRelay:
         return {**values, "usage": NULL} if self._progress.facts.usage_asked else values
 
     def _whole(self, usage: msgspec.Raw) -> bytes:
-        progress = self._progress
+        progress, said = self._progress, readable(self._body)
         try:
-            work = FrameWork(read_values(readable(self._body)))
+            work = FrameWork(read_values(said))
         except UNREADABLE:
             return self._body
         progress.settled = None if bytes(usage) == b"null" else usage
         for row in WHOLE_REPAIRS:
             row.mend(work, progress)
-        return encode(work.values) if work.changed else self._body
+        return mended(work, said, self._body)
 
 
 def _choice(number: int, text: str, finish: msgspec.Raw) -> Values:
