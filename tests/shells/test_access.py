@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,7 +17,7 @@ from counterfoil.server.access import ListenRefused, access_rules, check_listen,
 from counterfoil.server.asgi import Message, Request
 from counterfoil.server.run import Service
 from counterfoil.server.setup import load_setup
-from counterfoil.testing import running
+from counterfoil.testing import Playback, messages_reply, running
 from counterfoil.transport.secret import Secret, SecretStore
 from tests.shells.gateway import HELLO, gateway
 
@@ -82,6 +85,47 @@ def test_a_known_key_counts_whatever_else_is_shown(tmp_path: Path) -> None:
     with gateway(tmp_path, {"m": "http://127.0.0.1:9/v1"}, KEYS % "true") as served:
         mixed = {"authorization": "Bearer from-elsewhere", "x_api_key": "alice-secret-1"}
         assert served.get("/v1/models", **mixed).status == 200
+
+
+def _sent(address: str, lines: Sequence[tuple[str, str]], body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+    """The answer to a request with these header lines, some of them twice."""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)
+    try:
+        connection.putrequest("GET" if body is None else "POST", "/v1/models" if body is None else "/v1/messages")
+        for name, value in lines:
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("required", ["true", "false"])
+def test_a_credential_that_comes_twice_is_refused_whichever_is_the_last(tmp_path: Path, required: str) -> None:
+    alice, bob = ("Authorization", "Bearer alice-secret-1"), ("Authorization", "Bearer bob-secret-22")
+    with gateway(tmp_path, {"m": "http://127.0.0.1:9/v1"}, KEYS % required) as served:
+        for lines in ((alice, bob), (bob, alice), (alice, ("authorization", "Bearer nobodys"))):
+            status, told = _sent(served.origin, lines)
+            assert (status, told["error"]["type"]) == (400, "invalid_request_error")
+            assert "authorization comes twice" in told["error"]["message"]
+            assert "secret" not in told["error"]["message"]
+        assert _sent(served.origin, (alice, alice))[0] == 200
+        status, told = _sent(served.origin, (alice, ("x-api-key", "bob-secret-22")))
+        assert status == 400
+        assert "two of the gateway's keys" in told["error"]["message"]
+        assert _sent(served.origin, (alice, ("x-api-key", "alice-secret-1")))[0] == 200
+
+
+def test_a_list_that_comes_in_two_headers_is_one_list(tmp_path: Path) -> None:
+    body = json.dumps({"model": "m", "max_tokens": 9, "messages": HELLO}).encode()
+    wanted = [("anthropic-beta", "one-2026-01-01"), ("anthropic-beta", "two-2026-02-02")]
+    plain = [("content-type", "application/json"), ("content-length", str(len(body)))]
+    with running(Playback(default=messages_reply(stream=False))) as provider:
+        text = f"models:\n  m: [{{provider: anthropic, model: play-a, base_url: '{provider.origin}', api_key: play}}]\n"
+        with gateway(tmp_path, text=text) as served:
+            assert _sent(served.origin, [*plain, *wanted], body)[0] == 200
+        assert provider.served[0].request.headers["anthropic-beta"] == "one-2026-01-01,two-2026-02-02"
 
 
 def test_where_anyone_may_call_an_unknown_key_in_a_url_opens_nothing_to_a_page(tmp_path: Path) -> None:

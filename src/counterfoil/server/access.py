@@ -21,7 +21,7 @@ import msgspec
 
 from counterfoil.config import Config, StreamUsage
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
-from counterfoil.server.asgi import Request
+from counterfoil.server.asgi import Request, Scope
 from counterfoil.server.cors import NO_CORS, Cors, cors_rules
 from counterfoil.transport.secret import SecretStore
 
@@ -64,8 +64,10 @@ class Access(msgspec.Struct, frozen=True):
     """Which web pages may call."""
 
     def admit(self, request: Request, *, spends: bool) -> Caller:
-        """Who sent this. Raises CounterfoilError (401, 403, 415). `spends`: the request may cost money."""
+        """Who sent this. Raises CounterfoilError (400, 401, 403, 415). `spends`: the request may cost money."""
         headers = request.headers
+        if self.mode != "loopback":
+            _guard_repeated(request.scope)
         shown, in_url = _shown(headers), _in_url(request.query)
         caller = self._known((*shown, *in_url))
         match self.mode:
@@ -88,7 +90,9 @@ class Access(msgspec.Struct, frozen=True):
         for secret in offered:
             digest = hashlib.sha256(secret).digest()
             for known, caller in self.keys:
-                if hmac.compare_digest(known, digest) and found is None:
+                if hmac.compare_digest(known, digest):
+                    if found is not None and caller is not found:
+                        raise _refused(400, FailureKind.INVALID_REQUEST, _TWO_KEYS)
                     found = caller
         return found
 
@@ -127,6 +131,15 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback or (mapped is not None and mapped.is_loopback)
 
 
+def _guard_repeated(scope: Scope) -> None:
+    """Refuse a credential that comes twice: nobody could say which one is meant, or who pays."""
+    came: dict[bytes, bytes] = {}
+    for name, value in scope.get("headers", ()):
+        if name in CREDENTIAL_HEADERS and came.setdefault(name, value) != value:
+            message = f"The header {name.decode()} comes twice, with different values. Send it once, with one key."
+            raise _refused(400, FailureKind.INVALID_REQUEST, message)
+
+
 def _shown(headers: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
     """The secrets that a request's headers show."""
     scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
@@ -151,6 +164,9 @@ KEY_PARAMETER: Final = "key"
 _NO_KEY: Final = (
     "This gateway needs a key. Send it as `Authorization: Bearer KEY`, "
     "or in `x-api-key`, `api-key` or `x-goog-api-key`."
+)
+_TWO_KEYS: Final = (
+    "This request shows two of the gateway's keys. Send one: each call is booked under the name of its key."
 )
 _WRONG_KEY: Final = "This key is not known here. It must be one of the gateway's own keys, not a provider's."
 _HOW: Final = " To let others call, write `keys:` into the gateway's configuration."

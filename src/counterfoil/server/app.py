@@ -14,7 +14,7 @@ from typing import Any, Final
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.driver.drive import new_id
-from counterfoil.server.asgi import Gone, Receive, Request, Scope, Send, names_of, refuse_body, respond
+from counterfoil.server.asgi import Gone, Receive, Request, Scope, Send, headers_of, names_of, refuse_body, respond
 from counterfoil.server.cors import preflight
 from counterfoil.server.door import Found
 from counterfoil.server.doors import log_defect
@@ -37,7 +37,7 @@ class Application:
             raise ValueError("only HTTP is spoken here")
         gateway = self._gateway
         state = gateway.state
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers = headers_of(scope)
         id_ = new_id()
         always = (*names_of(headers, id_), *state.access.cors.headers(headers.get(b"origin")))
         request = Request(scope, headers, receive, send, id_, always)
