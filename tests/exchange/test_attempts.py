@@ -73,11 +73,12 @@ def test_a_cut_before_the_first_byte_is_tried_again_elsewhere() -> None:
     assert world.status == 200
 
 
-def test_a_server_that_refuses_stream_options_is_asked_once_without_and_remembered() -> None:
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_stream_options_is_asked_once_without_and_remembered(status: int) -> None:
     body = b'{"error":{"message":"Unrecognized field: stream_options","type":"invalid_request_error"}}'
     learned: set[str] = set()
     unknown = deployment(known=False)
-    world = World(refused(400, body), played(REPLY), learned=learned)
+    world = World(refused(status, body), played(REPLY), learned=learned)
     world.run(call(unknown))
     check_books(world.log)
     assert [entry.exit for entry in world.entries] == [Exit.REJECTED, Exit.COMPLETED]

@@ -409,6 +409,23 @@ def test_a_providers_id_is_kept_as_far_as_an_id_goes() -> None:
     assert len(world.entry.provider_id or "") == LONGEST_ID
 
 
+def test_a_refusal_has_the_id_that_the_provider_gave_it() -> None:
+    world = World(refused(503, x_request_id="req-7"))
+    world.run(call())
+    assert (world.entry.exit, world.entry.provider_id) == (Exit.REJECTED, "req-7")
+
+
+@pytest.mark.parametrize(("total", "latest"), [(600, 1010), (5, 1005)])
+def test_the_words_of_a_refusal_are_awaited_shortly_and_never_beyond_the_attempts_whole_time(
+    total: float, latest: float
+) -> None:
+    world = World(refused(503))
+    world.run(call(deployment(timeouts=Timeouts(total=total))))
+    deadlines = [read.deadline for read in world.all(Read) if isinstance(read, Read)]
+    assert deadlines
+    assert all(latest <= deadline < latest + 0.1 for deadline in deadlines)
+
+
 def test_a_stream_for_a_client_that_asked_for_none_is_no_larger_than_a_whole_reply_may_be() -> None:
     script = chat_reply(text=("x" * 1_000_000,) * 70, usage=TRUTH)
     world = World(played(script))

@@ -283,6 +283,11 @@ def test_a_total_below_what_it_should_hold_derives_nothing() -> None:
     assert (settled.usage.input_tokens, settled.usage.output_tokens) == (9, None)
 
 
+def test_a_total_that_may_hide_reasoning_does_not_tell_the_output() -> None:
+    settled = _settled({Counter.INPUT: 9, Counter.TOTAL: 30}, Convention(hidden_reasoning=True))
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (9, None)
+
+
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_report_that_is_marked_as_an_estimate_stays_one_until_a_measure_replaces_it(ended: bool) -> None:
     counts = {Counter.INPUT: 31, Counter.OUTPUT: 7, Counter.TOTAL: 38}

@@ -45,6 +45,26 @@ def test_any_cut_of_the_bytes_gives_the_same_reply(size: int) -> None:
     assert read(*pieces) == read(STREAM)
 
 
+def test_a_call_without_what_it_adds_adds_nothing() -> None:
+    call = delta("tool-call-start", tool_calls={"id": "c", "function": {"name": "tide", "arguments": ""}})
+    args = delta("tool-call-delta", tool_calls={"function": {"arguments": '{"port":"Brest"}'}})
+    empty = (
+        delta("tool-call-delta"),
+        delta("tool-call-delta", tool_calls={}),
+        delta("tool-call-delta", 7, tool_calls={}),
+    )
+    stream = start() + call + b"".join(empty) + args + frame("tool-call-end", index=0) + END
+    assert calls_of(read(stream).events) == [("c", "tide", '{"port":"Brest"}')]
+
+
+@pytest.mark.parametrize("said", [{}, {"text": "At "}, {"logprobs": [-0.5]}, {"text": None, "logprobs": None}])
+def test_log_probabilities_that_lack_a_part_are_not_said(said: dict[str, Any]) -> None:
+    piece = frame("content-delta", index=0, delta={"message": {"content": {"text": "At "}}}, logprobs=said)
+    reply = read(start() + delta("content-start", content={"type": "text", "text": ""}) + piece + END)
+    assert (text_of(reply.events), reply.exit) == ("At ", Exit.COMPLETED)
+    assert not [event for event in reply.events if isinstance(event, LogprobsGiven)]
+
+
 def test_a_start_that_is_said_again_says_nothing() -> None:
     assert read(start() + STREAM).events == read(STREAM).events
 

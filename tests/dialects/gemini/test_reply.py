@@ -235,6 +235,13 @@ def test_a_blocked_prompt_is_a_reply_that_ended() -> None:
         assert not found.of(ReplyFailed)
         assert found.settled().usage.total_tokens == 7
     assert len(decode(sse(blocked), choices=3).of(ChoiceFinished)) == 3
+    again = decode(sse(blocked, blocked))
+    assert (len(again.of(ChoiceFinished)), len(again.opaque)) == (1, 1)
+    more = chunk(promptFeedback={"blockReason": "PROHIBITED_CONTENT", "safetyRatings": []})
+    assert len(decode(sse(blocked, more)).of(ChoiceFinished)) == 1
+    fewer = decode(sse(chunk(candidate({"text": "a"}), {**candidate({"text": "b"}), "index": 1}), blocked))
+    assert [(event.choice, event.reason) for event in fewer.of(ChoiceFinished)] == [(0, FinishReason.CONTENT_FILTER)]
+    assert fewer.ended
 
 
 def test_feedback_without_a_block_ends_nothing() -> None:
