@@ -563,6 +563,13 @@ def test_the_client_s_credentials_end_here_and_the_provider_s_begin_here(
     assert served.entry().opening.tags == ("blue",)
 
 
+def test_a_header_whose_name_has_an_underscore_goes_no_further(provider: Playback, served: RunningGateway) -> None:
+    named = {"x_http_method_override": "DELETE", "x_api_key": "billing-secret-0001", "openai_organization": "theirs"}
+    provider.queue(chat_reply(stream=False, usage=USAGE))
+    assert served.call("POST", "/passthrough/openai/v1/batches", b"{}", {**JSON, **BILLING, **named}).status == 200
+    assert not [name for name in provider.served[-1].headers if "_" in name]
+
+
 def test_each_provider_is_paid_in_its_own_way_and_told_its_own_version(
     provider: Playback, served: RunningGateway
 ) -> None:

@@ -191,6 +191,8 @@ def _carried(request: Request, through: Passthrough) -> Mapping[str, str]:
             continue
         if name.startswith(_OURS_BEGINNINGS) or any(part in name for part in _SECRETS):
             continue
+        if "_" in name:  # to many servers the same as a hyphen, and so the name of a header that was left out above
+            continue
         if len(value) <= _HEADER and value.isascii() and value.isprintable():
             carried[name] = value
     return carried
