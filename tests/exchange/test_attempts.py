@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 import msgspec
 import pytest
 
 from counterfoil.config import Retries
+from counterfoil.dialects.registry import CLIENT_DIALECTS, DIALECTS
 from counterfoil.exchange.command import Deliver, Open, Post, Wait
 from counterfoil.ledger.entry import Exit
 from counterfoil.testing import Counts, Tool, chat_reply, messages_reply
@@ -228,3 +232,91 @@ def test_an_attempt_without_stream_options_takes_nothing_from_the_retries_that_a
     world = World(refused(400, body), refused(503), played(REPLY))
     world.run(call(deployment(known=False), retries=Retries(attempts=2)))
     assert [entry.exit for entry in world.entries] == [Exit.REJECTED, Exit.REJECTED, Exit.COMPLETED]
+
+
+SPENT: Final[Mapping[str, tuple[str, int, dict[str, Any]]]] = {
+    "OpenAI": (
+        "openai_chat",
+        429,
+        {"error": {"message": "Your quota is spent.", "type": "insufficient_quota", "code": "insufficient_quota"}},
+    ),
+    "DeepSeek": ("openai_chat", 402, {"error": {"message": "Insufficient Balance", "type": "unknown_error"}}),
+    "Moonshot": ("openai_chat", 429, {"error": {"message": "Spent.", "type": "exceeded_current_quota_error"}}),
+    "OpenAI's Responses": ("openai_responses", 429, {"error": {"message": "Spent.", "code": "insufficient_quota"}}),
+    "Anthropic": ("anthropic_messages", 402, {"error": {"type": "billing_error", "message": "Pay first."}}),
+    "Anthropic's other way": (
+        "anthropic_messages",
+        400,
+        {"error": {"type": "invalid_request_error", "message": "The credit balance is too low for this call."}},
+    ),
+    "Gemini's day": (
+        "gemini",
+        429,
+        {
+            "error": {
+                "code": 429,
+                "message": "The quota is exceeded.",
+                "status": "RESOURCE_EXHAUSTED",
+                "details": [
+                    {
+                        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                        "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel"}],
+                    },
+                    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2s"},
+                ],
+            }
+        },
+    ),
+    "Bedrock's day": (
+        "bedrock_converse",
+        429,
+        {"__type": "ThrottlingException", "message": "Too many tokens per day."},
+    ),
+}
+
+
+@pytest.mark.parametrize("said", SPENT)
+def test_an_account_that_is_spent_is_asked_once_and_the_next_one_at_once(said: str) -> None:
+    provider, status, body = SPENT[said]
+    empty, other = deployment(DIALECTS[provider], name="empty"), deployment(name="other")
+    world = World(refused(status, msgspec.json.encode(body)), played(REPLY))
+    world.run(call(empty, other, retries=Retries(attempts=3)))
+    check_books(world.log)
+    assert [entry.opening.provider for entry in world.entries] == ["empty", "other"]
+    assert not world.all(Wait)
+    assert world.status == 200
+    alone = World(refused(status, msgspec.json.encode(body)))
+    alone.run(call(empty, retries=Retries(attempts=3)))
+    assert len(alone.entries) == 1
+    assert alone.entry.detail == "quota"
+    assert (alone.status, msgspec.json.decode(alone.sent)["error"]["fault"]) == (status, "gateway")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [("OpenAI", {"type", "code", "message"}), ("Anthropic's other way", {"type", "message"})]
+)
+def test_a_client_of_the_same_dialect_reads_the_providers_own_words_for_an_account_that_is_spent(
+    name: str, fields: set[str]
+) -> None:
+    provider, status, body = SPENT[name]
+    client = CLIENT_DIALECTS[provider]
+    world = World(refused(status, msgspec.json.encode(body)))
+    world.run(call(deployment(client), dialect=client))
+    told = msgspec.json.decode(world.sent)["error"]
+    assert {field: told[field] for field in fields} == body["error"]
+
+
+def test_a_minutes_quota_of_gemini_is_waited_for() -> None:
+    violation = {"quotaId": "GenerateContentInputTokensPerModelPerMinute-FreeTier"}
+    details = [
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]},
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2s"},
+    ]
+    error = {"code": 429, "message": "Slow down.", "status": "RESOURCE_EXHAUSTED", "details": details}
+    world = World(
+        refused(429, msgspec.json.encode({"error": error})), refused(429, msgspec.json.encode({"error": error}))
+    )
+    world.run(call(deployment(DIALECTS["gemini"]), retries=Retries(attempts=2)))
+    (wait,) = world.all(Wait)
+    assert isinstance(wait, Wait)
+    assert wait.seconds == 2

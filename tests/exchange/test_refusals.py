@@ -57,7 +57,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str, bytes, FailureKind]]] = {
         START + exception_message("serviceUnavailableException", "Busy."),
         FailureKind.OVERLOADED,
     ),
-    "OpenAI wants money": ("openai_responses", SSE, _responses("insufficient_quota"), FailureKind.RATE_LIMITED),
+    "OpenAI wants money": ("openai_responses", SSE, _responses("insufficient_quota"), FailureKind.QUOTA),
     "Gemini is overloaded": (
         "gemini",
         SSE,

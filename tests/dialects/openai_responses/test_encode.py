@@ -369,7 +369,7 @@ def test_the_official_client_raises() -> None:
         (Failure(FailureKind.CONTEXT_WINDOW, "Long.", Fault.CLIENT, 400), "context_length_exceeded"),
         (Failure(FailureKind.RATE_LIMITED, "Slow.", Fault.PROVIDER, 429), "rate_limit_exceeded"),
         (
-            Failure(FailureKind.RATE_LIMITED, "Pay.", Fault.PROVIDER, 429, code="insufficient_quota"),
+            Failure(FailureKind.QUOTA, "Pay.", Fault.GATEWAY, 429, code="insufficient_quota"),
             "insufficient_quota",
         ),
         (Failure(FailureKind.INVALID_REQUEST, "No.", Fault.CLIENT, 400), "invalid_prompt"),

@@ -388,7 +388,7 @@ def test_an_error_event_waits_for_the_usage_of_the_failed_response() -> None:
     found = decode(sse(*frames[:2], error, frames[-1]))
     (event,) = found.of(ReplyFailed)
     assert isinstance(event, ReplyFailed)
-    assert (event.failure.kind, event.failure.status) == (FailureKind.RATE_LIMITED, 429)
+    assert (event.failure.kind, event.failure.status) == (FailureKind.QUOTA, 429)
     assert found.settlement.usage.output_tokens == 12
 
 
