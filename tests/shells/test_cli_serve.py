@@ -493,6 +493,7 @@ def test_ctrl_c_stops_the_reply_and_shows_what_was_booked(tmp_path: Path, provid
             os.close(theirs)
             try:
                 assert process.stderr is not None
+                assert process.stderr.readline().startswith("Talking to slow at http://127.0.0.1:")
                 assert "Ctrl-D leaves" in process.stderr.readline()
                 os.write(ours, b"Go on.\n")
                 provider.block_until(lambda: provider.served and provider.served[0].units > 5, SECONDS)

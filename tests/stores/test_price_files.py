@@ -257,6 +257,8 @@ def test_the_owners_prices_hold_by_the_name_that_the_books_have_too(
     opening = Opening("a", "e", NOW, "r", provider, "m", "openai_chat", "openai_chat", price_id=price_id)
     price = price_of(opening, "m", load_prices(tmp_path).table)
     assert cost_of(MILLION_IN, price).amount == amount * 10**12
+    assert price is not None
+    assert price.source == OVERRIDE_NAMES[0], "clients read receipts: where the file lies is nothing to them"
     assert price_of(opening, "m", load_prices().table) is None
 
 
@@ -320,7 +322,7 @@ def test_the_owners_file_comes_first_and_leaves_the_rest(tmp_path: Path, name: s
     own.write_text('{"prices": {"openai": {"gpt-4o-mini": {"input": "7", "output": "8"}}}}')
     loaded = load_prices(tmp_path)
     assert loaded.files == (str(own), "shipped")
-    assert price_per_million(loaded.table, "openai", "gpt-4o-mini") == f"7 {own}"
+    assert price_per_million(loaded.table, "openai", "gpt-4o-mini") == f"7 {name}"
     assert price_per_million(loaded.table, "openai", "gpt-4o") == f"2.5 {shipped_sheet().source}"
 
 

@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 from difflib import get_close_matches
+from pathlib import PurePath
 from typing import Any, Final
 
 import msgspec
@@ -64,8 +65,8 @@ _BUCKETS: Final = tuple(str(bucket) for bucket in Bucket)
 def read_override(text: str, *, name: str, default_date: str) -> Sheet:
     """The sheet of an override file.
 
-    `name` is the file's, for messages and as its source when it names none; `default_date` (ISO) stands for a missing
-    date. Raises SheetError.
+    `name` is the file's, for messages, and without its folders as its source when it names none; `default_date` (ISO)
+    stands for a missing date. Raises SheetError.
     """
     return _Reader(name).sheet(text, default_date)
 
@@ -89,7 +90,7 @@ class _Reader:
         for provider, node in self._mapping(top["prices"]).items():
             rows = [self._model(model, value) for model, value in self._mapping(node).items()]
             providers[provider] = ProviderRow(msgspec.Raw(msgspec.json.encode(rows)))
-        source = self._scalar(top["source"]) if "source" in top else self.name
+        source = self._scalar(top["source"]) if "source" in top else PurePath(self.name).name
         sheet = Sheet(SHEET_VERSION, source, day, "", providers)
         try:
             check_sheet(sheet)
