@@ -1,27 +1,24 @@
 """Token counting of the messages API: a request as for a message, and one number.
 
-Rule: what only shapes the reply (its bound, sampling, stops) is no part of what is counted, and is left out without a
-word.
-
 https://platform.claude.com/docs/en/api/messages-count-tokens
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
 
-from counterfoil.core.error import Failure, RequestError
+from counterfoil.core.error import RequestError
 from counterfoil.core.event import Event, ReplyFailed, TokensCounted
-from counterfoil.core.operation import ChatRequest, CountRequest, Operation
+from counterfoil.core.operation import CountRequest, Operation
 from counterfoil.dialects.anthropic_messages.failure import frame_failure, read_failure, write_failure
 from counterfoil.dialects.anthropic_messages.request import patch_request, read_request
 from counterfoil.dialects.anthropic_messages.request_write import write_request
+from counterfoil.dialects.counting import count_decoder, count_of, count_relay, counted_fields
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
-from counterfoil.dialects.failure import bad_reply
-from counterfoil.dialects.whole import Fields, encode, fields_of, given, whole_decoder, whole_encoder, whole_relay
+from counterfoil.dialects.whole import encode, fields_of, given, whole_encoder
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.settle import Convention
 
@@ -42,23 +39,6 @@ _COUNTED: Final = frozenset(
     }
 )
 """The fields the endpoint takes."""
-_REPLY_ONLY: Final[Mapping[str, object]] = {
-    "max_output_tokens": None,
-    "temperature": None,
-    "top_p": None,
-    "top_k": None,
-    "stop": (),
-    "n": 1,
-    "seed": None,
-    "presence_penalty": None,
-    "frequency_penalty": None,
-    "logprobs": None,
-    "top_logprobs": None,
-    "user": None,
-    "service_tier": None,
-    "stream": False,
-}
-"""What shapes a reply only, and what says nothing of it."""
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -102,10 +82,8 @@ def _read_request(body: bytes) -> CountRequest:
 
 def _write_request(request: CountRequest, model: str, quirks: Quirks, drop: bool) -> WrittenRequest:
     """The chat as it would be sent, as far as it is counted. Raises RequestError."""
-    chat: ChatRequest = msgspec.structs.replace(request.chat, **_REPLY_ONLY)
-    written = write_request(chat, model, quirks, drop)
-    body = {name: value for name, value in fields_of(written.body).items() if name in _COUNTED}
-    return WrittenRequest(encode(body), written.dropped)
+    body, dropped = counted_fields(request, _COUNTED, lambda chat: write_request(chat, model, quirks, drop))
+    return WrittenRequest(encode(body), dropped)
 
 
 def _read_reply(body: bytes) -> Sequence[Event]:
@@ -115,18 +93,9 @@ def _read_reply(body: bytes) -> Sequence[Event]:
     return (TokensCounted(_REPLY.decode(body).input_tokens),)
 
 
-def _unreadable(body: bytes) -> Failure:
-    return bad_reply(f"a body of {len(body)} bytes that is not a count of tokens")
-
-
 def _write_reply(events: Sequence[Event], facts: ReplyFacts, final: FinalUsage) -> bytes:
-    counted = next((event.input_tokens for event in events if isinstance(event, TokensCounted)), None)
-    return encode({"input_tokens": counted})
-
-
-def _mend(fields: Fields, facts: ReplyFacts, final: FinalUsage) -> Mapping[str, msgspec.Raw | None]:
-    """Nothing: a count names no model and has no usage of its own."""
-    return {}
+    counted = count_of(events)
+    return encode({"input_tokens": None if counted is None else counted.input_tokens})
 
 
 ANTHROPIC_COUNT: Final = ClientDialect[CountRequest](
@@ -143,9 +112,9 @@ ANTHROPIC_COUNT: Final = ClientDialect[CountRequest](
     read_request=_read_request,
     write_request=_write_request,
     patch_request=patch_request,
-    decoder=whole_decoder(_read_reply, _unreadable),
+    decoder=count_decoder(_read_reply),
     encoder=whole_encoder(_write_reply, write_failure),
-    relay=whole_relay(_mend, write_failure),
+    relay=count_relay(write_failure),
     read_failure=read_failure,
     write_failure=write_failure,
 )

@@ -6,7 +6,8 @@ from typing import Final
 from urllib.parse import quote
 
 from counterfoil.core.operation import ChatRequest, CountRequest, Operation
-from counterfoil.dialects.bedrock_converse.count import count_decoder, write_count
+from counterfoil.dialects.bedrock_converse.count import decoder as count_decoder
+from counterfoil.dialects.bedrock_converse.count import write_count
 from counterfoil.dialects.bedrock_converse.failure import read_failure
 from counterfoil.dialects.bedrock_converse.reply import ConverseDecoder
 from counterfoil.dialects.bedrock_converse.request import write_request

@@ -8,17 +8,17 @@ https://ai.google.dev/api/tokens, https://docs.cloud.google.com/vertex-ai/genera
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
 
-from counterfoil.core.error import Failure, RequestError
+from counterfoil.core.error import RequestError
 from counterfoil.core.event import Event, ReplyFailed, TokensCounted
 from counterfoil.core.operation import CountRequest, Operation
+from counterfoil.dialects.counting import count_decoder, count_of, count_relay, no_count
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
-from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.gemini.door import MODEL, without_spliced
 from counterfoil.dialects.gemini.failure import frame_failure, read_failure, write_failure
 from counterfoil.dialects.gemini.path import method_path, model_name
@@ -26,7 +26,7 @@ from counterfoil.dialects.gemini.request import chat_of
 from counterfoil.dialects.gemini.request_write import chat_body
 from counterfoil.dialects.gemini.schema import NO_RAW, encode, given
 from counterfoil.dialects.gemini.wish import Fields, body_fields, inside, list_of, request_fields, value
-from counterfoil.dialects.whole import whole_decoder, whole_encoder, whole_relay
+from counterfoil.dialects.whole import whole_encoder
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.settle import Convention
 
@@ -67,12 +67,8 @@ def _read_reply(body: bytes) -> Sequence[Event]:
     if given(said.error):
         return (ReplyFailed(frame_failure(bytes(said.error))),)
     if said.total_tokens is None:
-        return (ReplyFailed(_unreadable(body)),)
+        return (ReplyFailed(no_count(body)),)
     return (TokensCounted(said.total_tokens, said.cached_content_token_count),)
-
-
-def _unreadable(body: bytes) -> Failure:
-    return bad_reply(f"a body of {len(body)} bytes that is not a count of tokens")
 
 
 def _wrapped(fields: Fields) -> Fields:
@@ -110,16 +106,11 @@ def _patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> 
 
 
 def _write_reply(events: Sequence[Event], facts: ReplyFacts, final: FinalUsage) -> bytes:
-    found = next((event for event in events if isinstance(event, TokensCounted)), None)
+    found = count_of(events)
     body: dict[str, object] = {"totalTokens": None if found is None else found.input_tokens}
     if found is not None and found.cached_tokens is not None:
         body["cachedContentTokenCount"] = found.cached_tokens
     return encode(body)
-
-
-def _mend(fields: Fields, facts: ReplyFacts, final: FinalUsage) -> Mapping[str, msgspec.Raw | None]:
-    """Nothing: a count names no model and has no usage of its own."""
-    return {}
 
 
 GEMINI_COUNT: Final = ClientDialect[CountRequest](
@@ -134,9 +125,9 @@ GEMINI_COUNT: Final = ClientDialect[CountRequest](
     read_request=_read_request,
     write_request=_write_request,
     patch_request=_patch_request,
-    decoder=whole_decoder(_read_reply, _unreadable),
+    decoder=count_decoder(_read_reply),
     encoder=whole_encoder(_write_reply, write_failure),
-    relay=whole_relay(_mend, write_failure),
+    relay=count_relay(write_failure),
     read_failure=read_failure,
     write_failure=write_failure,
 )
