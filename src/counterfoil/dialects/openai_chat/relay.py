@@ -128,10 +128,7 @@ class ChatRelay:
             else:
                 if self._choices_in_order(seen):
                     if self._members_in_order(seen):
-                        if seen.usage is self._usage_in_order:
-                            return self._block(frame, frame.data)
-                        if seen.usage is msgspec.UNSET:
-                            return self._block(frame, _extended(readable(frame.data), _NO_USAGE_YET))
+                        return self._block(frame, self._named(frame.data, seen))
                     rows = self._rows_for(seen)
         return self._block(frame, self._repaired(frame, events, rows))
 
@@ -174,16 +171,29 @@ class ChatRelay:
         return True
 
     def _members_in_order(self, seen: _Look) -> bool:
-        """Whether no row for frames has anything to mend but `usage`. The choices are in order."""
+        """Whether rows for frames have nothing to mend but the model's name and `usage` that is not there. The choices
+        are in order."""
         return (
-            seen.model == self._model
+            seen.model != ""
             and seen.id == self._id
             and seen.created == self._created
             and seen.object == "chat.completion.chunk"
+            and (seen.usage is self._usage_in_order or seen.usage is msgspec.UNSET)
             and seen.x_groq is msgspec.UNSET
             and seen.error is msgspec.UNSET
             and not self._progress.pending
         )
+
+    def _named(self, data: bytes, seen: _Look) -> bytes:
+        """A frame whose members are in order: most name the provider's model, and many lack `usage`."""
+        complete = seen.usage is self._usage_in_order
+        if seen.model == self._model:
+            return data if complete else _extended(readable(data), _NO_USAGE_YET)
+        values = read_values(readable(data))
+        if not complete:
+            values["usage"] = NULL
+        values["model"] = self._progress.identity["model"]
+        return encode(values)
 
     def _rows_for(self, seen: _Look) -> Sequence[Repair[FrameWork]]:
         """The rows for frames that may have something to mend. The choices are in order."""
