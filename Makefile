@@ -52,7 +52,7 @@ lock: $(VENV)/.dev ## pin every dependency again, with hashes
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	  --python-version 3.11 pyproject.toml --extra local --extra langchain --group dev -c requirements/demo.txt -o requirements/dev.txt
 
-node-clients: $(NODE_CLIENTS)/.installed ## fetch the Node.js clients that tests/shells/test_node_clients.py needs
+node-clients: $(NODE_CLIENTS)/.installed ## fetch the Node.js clients that tests/shells/clients_node needs
 
 $(NODE_CLIENTS)/.installed: $(NODE_PINS) | $(VENV)/bin/pip
 	@mkdir -p $(NODE_CLIENTS)
