@@ -98,6 +98,18 @@ def test_a_signature_is_the_one_that_awss_own_signer_makes(
     assert ours.get("x-amz-security-token") == theirs.get("x-amz-security-token") == session
 
 
+def test_a_header_is_covered_however_its_name_is_written_and_what_proxies_change_is_not() -> None:
+    def signed(headers: dict[str, str]) -> dict[str, str]:
+        url = "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/converse"
+        return sign(KEYS, method="POST", url=url, headers=headers, body=b"{}", region="us-east-1", service="sts", at=AT)
+
+    plain = signed({"x-amzn-trace": "a  b", "content-type": "application/json"})
+    assert plain == signed(
+        {"X-Amzn-Trace": "a b", "Content-Type": " application/json", "Authorization": "Bearer x", "User-Agent": "y"}
+    )
+    assert "SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amzn-trace," in plain["authorization"]
+
+
 def test_no_credential_is_shown_by_its_representation() -> None:
     for credential in (KEYS, BearerToken("sesame-token")):
         said = f"{credential!r} {credential} {list(credential.__rich_repr__())}"

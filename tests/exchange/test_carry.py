@@ -22,7 +22,7 @@ from counterfoil.dialects.registry import DIALECTS
 from counterfoil.driver.sending import sending_of
 from counterfoil.exchange.call import Call
 from counterfoil.exchange.carriage import Carriage
-from counterfoil.exchange.carry import CarriedReply
+from counterfoil.exchange.carry import UNKNOWN, CarriedReply
 from counterfoil.exchange.command import Abort, Command, Deliver, Finish, Head, Interrupted, Note, Post, Read, Start
 from counterfoil.exchange.recorded import read_reply
 from counterfoil.exchange.reply import is_streamed
@@ -35,6 +35,7 @@ from counterfoil.transport.blocking import BlockingTransport
 from counterfoil.transport.http import AiohttpTransport
 from counterfoil.transport.pooled import PooledTransport
 from counterfoil.usage.reading import Counter
+from counterfoil.usage.settle import Convention
 from tests.exchange.world import CHAT, MESSAGES, Played, World, check_books, deployment, played
 from tests.exchange.world import call as world_call
 from tests.wire import records
@@ -225,6 +226,32 @@ def test_what_cannot_be_read_ends_no_wait_and_no_byte_is_held_back() -> None:
     assert world.entry.exit is Exit.FAILED
     *_, read = (command for command in world.log if isinstance(command, Read))
     assert read.deadline - world.now > 50
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_books_have_the_dialect_of_what_is_read_and_of_nothing_else(known: bool) -> None:
+    world = World(played(STREAM))
+    world.run(carried(known=known))
+    opening = world.entry.opening
+    assert opening.provider_dialect == opening.client_dialect == (CHAT.name if known else UNKNOWN)
+    assert world.entry.usage.total_tokens == (17 if known else None)
+    assert opening.convention == (CHAT.convention if known else Convention())
+
+
+def test_a_reply_that_is_read_in_another_dialect_than_the_doors_is_booked_in_that_one() -> None:
+    made = msgspec.structs.replace(carried(MESSAGES), dialect=CHAT)
+    world = World(played(MessagesReply(text="one two", usage=Counts(input=12, output=5)).script()))
+    world.run(made)
+    assert (world.entry.opening.client_dialect, world.entry.opening.provider_dialect) == (MESSAGES.name, MESSAGES.name)
+    assert world.entry.usage.total_tokens == 17
+
+
+@pytest.mark.parametrize("status", [299, 300, 399, 400])
+def test_a_status_from_300_on_is_a_rejection_and_one_from_400_on_is_an_error(status: int) -> None:
+    world = World(whole(b"{}", status=status))
+    world.run(carried(stream=False))
+    assert world.status == status
+    assert (world.entry.exit is Exit.REJECTED) is (status >= 300)
 
 
 def test_a_defect_in_the_reading_is_told_to_the_log_and_changes_no_byte() -> None:

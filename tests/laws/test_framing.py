@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.framing.frame import Frame, FrameTooLarge, Framing
-from counterfoil.framing.sse import SseFraming
+from counterfoil.framing.sse import SseFraming, on_one_line
 from counterfoil.framing.whole import WholeFraming
 from tests import wire
 
@@ -207,6 +208,15 @@ def test_no_byte_is_searched_again_and_again(line: bytes) -> None:
         framing.feed(part)
         # The next search begins here: at most one byte is looked at twice.
         assert len(framing._pending) - framing._scanned <= 1
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n", b"\n\r"])
+def test_json_that_breaks_lines_goes_on_one_line_and_says_the_same(end: bytes) -> None:
+    line = on_one_line(b'{"a":' + end + b" 1" + end + b"}")
+    assert b"\n" not in line
+    assert b"\r" not in line
+    assert json.loads(line) == {"a": 1}
+    assert on_one_line(b'{"a": 1}') == b'{"a": 1}'
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 1000), max_size=4))

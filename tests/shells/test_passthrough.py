@@ -252,6 +252,24 @@ def test_every_choice_is_waited_for(provider: Playback, served: RunningGateway) 
     assert served.entry().exit is Exit.COMPLETED
 
 
+@pytest.mark.parametrize("length", [256, 257])
+def test_whom_the_client_serves_is_written_down_as_far_as_names_go(
+    provider: Playback, served: RunningGateway, length: int
+) -> None:
+    provider.queue(ChatReply(usage=USAGE, stream=False).script())
+    call(served, "/openai/v1/chat/completions", {**CHAT, "stream": False, "user": "u" * length})
+    assert served.entry().opening.user == ("u" * length if length == 256 else None)
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON", "application/x.tide+json"])
+def test_json_is_read_under_each_of_its_names(provider: Playback, served: RunningGateway, kind: str) -> None:
+    provider.queue(ChatReply(usage=USAGE, shape="absent", stream=False).script())
+    call(served, "/openai/v1/chat/completions", {**CHAT, "stream": False, "user": "u-1"}, content_type=kind)
+    entry = served.entry()
+    assert (entry.opening.model, entry.opening.user) == ("play-1", "u-1")
+    assert entry.opening.input_estimate
+
+
 # ---- paths that nobody knows
 
 

@@ -136,8 +136,14 @@ def test_blocks_follow_each_other_with_rising_indexes() -> None:
         ChoiceFinished(FinishReason.TOOL_CALLS),
     ]
     found = frames(written(events))
-    starts = [(f["index"], f["content_block"]["type"]) for f in found if f["type"] == "content_block_start"]
-    assert starts == [(0, "thinking"), (1, "thinking"), (2, "text"), (3, "tool_use"), (4, "tool_use")]
+    starts = [(f["index"], f["content_block"]) for f in found if f["type"] == "content_block_start"]
+    assert starts == [
+        (0, {"type": "thinking", "thinking": "", "signature": ""}),
+        (1, {"type": "thinking", "thinking": "", "signature": ""}),
+        (2, {"type": "text", "text": ""}),
+        (3, {"type": "tool_use", "id": "t0", "name": "peck", "input": {}}),
+        (4, {"type": "tool_use", "id": "t1", "name": "rest", "input": {}}),
+    ]
     open_index = None
     for frame in found:
         match frame["type"]:
@@ -255,6 +261,14 @@ def test_every_finish_has_a_stop_reason(finish: ChoiceFinished, reason: str, seq
 def test_a_refusal_is_its_text_and_its_stop_reason() -> None:
     found = whole([RefusalDelta("No."), DONE])
     assert (found["content"], found["stop_reason"]) == ([{"type": "text", "text": "No."}], "refusal")
+    cut = whole([RefusalDelta("No, be"), ChoiceFinished(FinishReason.LENGTH)])
+    assert cut["stop_reason"] == "max_tokens"
+
+
+def test_the_first_finish_stands() -> None:
+    later = ChoiceFinished(FinishReason.LENGTH)
+    assert whole([TextDelta("x"), DONE, later])["stop_reason"] == "end_turn"
+    assert whole([TextDelta("x"), ChoiceFinished(FinishReason.LENGTH, choice=1), DONE])["stop_reason"] == "end_turn"
 
 
 def test_what_this_wire_has_no_words_for_is_left_out() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from counterfoil.core.error import RequestError
-from counterfoil.core.message import Message, Opaque, Reasoning, RedactedReasoning, Text
+from counterfoil.core.message import File, Message, Opaque, Reasoning, RedactedReasoning, Text, ToolResult
 from counterfoil.core.operation import ChatRequest
 from counterfoil.dialects.cohere import COHERE
 from counterfoil.dialects.cohere_v1 import COHERE_V1
@@ -235,6 +235,24 @@ def test_a_file_of_text_is_a_document_and_any_other_is_refused() -> None:
     assert body["documents"] == [*more, {"id": "doc:0", "data": {"title": "note.txt", "text": "High tide is at noon."}}]
     pdf = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}}
     assert refused({"role": "user", "content": [pdf]}, drop=True) == "messages"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        File(text="High at noon.", name="note.txt"),
+        File(data="SGlnaCBhdCBub29uLg==", media_type="text/plain", name="note.txt"),
+    ],
+    ids=["text", "base64"],
+)
+def test_a_file_of_text_in_a_tools_answer_is_a_document_there(file: File) -> None:
+    answer = Message("tool", (ToolResult("c-1", (Text("See:"), file)),))
+    request = ChatRequest("house-model", (Message("user", (Text("When?"),)), answer))
+    wrote = COHERE.write_request(request, "command-x", Quirks(), False)
+    assert json.loads(wrote.body)["messages"][-1]["content"] == [
+        {"type": "text", "text": "See:"},
+        {"type": "document", "document": {"data": {"title": "note.txt", "text": "High at noon."}}},
+    ]
 
 
 CALL = {"id": "c-1", "type": "function", "function": {"name": "tide_at", "arguments": '{"port":"Brest"}'}}

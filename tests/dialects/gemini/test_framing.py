@@ -108,6 +108,13 @@ def test_a_bare_json_error_in_a_stream_of_events_is_a_frame(cut: bool) -> None:
     assert [json.loads(frame.data) for frame in frames] == [chunk(), {"error": {"code": 503}}]
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_comment_in_a_stream_of_events_stays_one(cut: bool) -> None:
+    data = b": still there\n\n" + sse(chunk(), end="\n\n") + b'{"error": {}}\n\n'
+    frames, _ = framed(single(data) if cut else [data])
+    assert [(frame.comment, bytes(frame.data)[:1]) for frame in frames] == [(True, b""), (False, b"{"), (False, b"{")]
+
+
 def test_an_array_is_the_same_frames_as_its_events() -> None:
     chunks = (chunk(), chunk(responseId="other"))
     given_as_array = [json.loads(frame.data) for frame in framed([array(*chunks)])[0] if not frame.comment]

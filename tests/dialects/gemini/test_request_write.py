@@ -193,6 +193,9 @@ def test_googles_proofs_go_back_to_the_part_they_came_with() -> None:
     assert (first["thoughtSignature"], "thoughtSignature" in second) == ("c2lnMQ==", False)
     text = written(asked(user(), said_by_model(Reasoning("", "c2ln", ORIGIN), Text("Six.")), user()))
     assert text["contents"][1]["parts"] == [{"text": "Six.", "thoughtSignature": "c2ln"}]
+    drawn = Image(data="aGk=", media_type="image/png")
+    between = written(asked(user(), said_by_model(Reasoning("", "c2ln", ORIGIN), drawn, Text("Six.")), user()))
+    assert [part.get("thoughtSignature") for part in between["contents"][1]["parts"]] == [None, "c2ln"]
     late = written(asked(user(), said_by_model(Text("Six."), Reasoning("", "c2ln", ORIGIN)), user()))
     assert late["contents"][1]["parts"] == [{"text": "Six."}, {"text": "", "thoughtSignature": "c2ln"}]
 

@@ -329,6 +329,9 @@ def test_citations_stand_with_their_text() -> None:
         OpaqueGiven("citation", msgspec.Raw(b'{"type":"char_location"}')),
         OpaqueGiven("server_tool_use", msgspec.Raw(b'{"type":"server_tool_use","id":"x"}')),
         OpaqueGiven("annotations", msgspec.Raw(b'{"not":"a list"}')),
+        OpaqueGiven("annotations", msgspec.Raw(b'[{"type":"url_citation"}]')),
+        OpaqueGiven("annotations", msgspec.Raw(b'[{"type":"url_citation","url_citation":{"title":"B"}}]')),
+        OpaqueGiven("annotations", msgspec.Raw(b'[{"type":"other","url_citation":{"url":"https://example.org/b"}}]')),
         OpaqueGiven("web_search_call", msgspec.Raw(b'{"type":"other"}')),
         OpaqueGiven("web_search_call", msgspec.Raw(b"[1")),
         TextDelta("Second choice", choice=1),
@@ -344,6 +347,21 @@ def test_what_this_wire_has_no_words_for_is_left_out(event: Event) -> None:
 
 
 # ---- failures
+
+
+def test_a_part_is_done_before_the_next_one_begins() -> None:
+    events: list[Event] = [
+        TextDelta("Yes, "),
+        TextDelta("but"),
+        RefusalDelta("no."),
+        TextDelta("Sorry."),
+        ChoiceFinished(FinishReason.STOP),
+    ]
+    kinds = [frame["type"].removeprefix("response.") for frame in stream(events)]
+    first, last = kinds.index("content_part.added"), len(kinds) - kinds[::-1].index("content_part.done")
+    text = ["content_part.added", "output_text.delta", "output_text.done", "content_part.done"]
+    refusal = ["content_part.added", "refusal.delta", "refusal.done", "content_part.done"]
+    assert kinds[first:last] == [*text[:2], *text[1:], *refusal, *text]
 
 
 def test_a_failure_is_an_error_and_a_response_that_failed() -> None:

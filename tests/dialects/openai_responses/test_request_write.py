@@ -382,6 +382,8 @@ def test_a_hint_changes_nothing_and_is_named() -> None:
     cached = Message("user", (Text("Hi", CacheMark("1h")),))
     written = write(ChatRequest("any", (cached,), rest={"prediction": raw({"type": "content"})}))
     assert written.dropped == ("cache_control", "prediction")
+    marked = msgspec.structs.replace(LOOK, cache=CacheMark())
+    assert write(ChatRequest("any", HI, tools=(marked,))).dropped == ("cache_control",)
 
 
 def test_a_field_the_provider_refuses_is_refused_by_name() -> None:
