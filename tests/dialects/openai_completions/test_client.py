@@ -119,7 +119,7 @@ def test_a_request_that_cannot_be_served_is_refused_by_name(body: bytes, param: 
 def test_prompts_of_another_type_are_refused_when_they_have_to_be_read(prompt: object) -> None:
     with pytest.raises(RequestError) as refused:
         OPENAI_COMPLETIONS.read_request(msgspec.json.encode({"model": "m", "prompt": prompt}))
-    assert refused.value.failure.param == "prompt"
+    assert (refused.value.failure.param or "").partition("[")[0] == "prompt"
 
 
 def test_a_patch_changes_the_model_and_asks_for_usage() -> None:

@@ -197,7 +197,7 @@ def test_a_request_that_asks_for_nothing_is_refused_by_name(body: bytes, param: 
 def test_inputs_of_another_type_are_refused_when_they_have_to_be_read(said: object) -> None:
     with pytest.raises(RequestError) as refused:
         OPENAI_EMBEDDINGS.read_request(msgspec.json.encode({"model": "m", "input": said}))
-    assert refused.value.failure.param == "input"
+    assert (refused.value.failure.param or "").partition("[")[0] == "input"
 
 
 # ---- the provider's request

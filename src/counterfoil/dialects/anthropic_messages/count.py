@@ -18,7 +18,8 @@ from counterfoil.dialects.anthropic_messages.request import patch_request, read_
 from counterfoil.dialects.anthropic_messages.request_write import write_request
 from counterfoil.dialects.counting import count_decoder, count_of, count_relay, counted_fields
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
-from counterfoil.dialects.whole import encode, fields_of, given, whole_encoder
+from counterfoil.dialects.refusal import refused
+from counterfoil.dialects.whole import UNREADABLE, encode, fields_of, given, whole_encoder
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.settle import Convention
 
@@ -62,12 +63,8 @@ def _peek(body: bytes) -> RequestPeek:
     """Read what must be known. Raises RequestError."""
     try:
         request = _PEEK.decode(body)
-    except msgspec.ValidationError as error:
-        raise RequestError(f"The request is not a request to count tokens: {error}.") from None
-    except msgspec.DecodeError as error:
-        raise RequestError(f"The request body is not JSON: {error}.", code="invalid_json") from None
-    except RecursionError:
-        raise RequestError("The request body is nested too deeply.", code="too_deep") from None
+    except UNREADABLE as error:
+        raise refused(error) from None
     if not request.model:
         raise RequestError("`model` is empty. Name a model; GET /v1/models lists them.", param="model")
     if not request.messages:

@@ -8,6 +8,8 @@ import msgspec
 
 from counterfoil.core.error import RequestError
 from counterfoil.dialects.dialect import RequestPeek
+from counterfoil.dialects.refusal import refused
+from counterfoil.dialects.whole import UNREADABLE
 
 __all__ = ["peek_request"]
 
@@ -31,12 +33,8 @@ def peek_request(body: bytes) -> RequestPeek:
     """Read what must be known. Raises RequestError. In this dialect usage is always part of a stream."""
     try:
         request = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise RequestError(f"The request is not a messages request: {error}.") from None
-    except msgspec.DecodeError as error:
-        raise RequestError(f"The request body is not JSON: {error}.", code="invalid_json") from None
-    except RecursionError:
-        raise RequestError("The request body is nested too deeply.", code="too_deep") from None
+    except UNREADABLE as error:
+        raise refused(error) from None
     if not request.model:
         raise RequestError("`model` is empty. Name a model; GET /v1/models lists them.", param="model")
     if not request.messages:

@@ -23,6 +23,7 @@ from counterfoil.dialects.cohere.usage import RERANK_CONVENTION, read_rerank, wr
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
 from counterfoil.dialects.failure import bad_reply
+from counterfoil.dialects.refusal import refused
 from counterfoil.dialects.whole import (
     UNREADABLE,
     Fields,
@@ -107,7 +108,7 @@ def peek_request(body: bytes) -> RequestPeek:
     try:
         request = _PEEK.decode(body)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     if not request.model:
         raise RequestError("`model` is empty. Name a model; GET /v1/models lists them.", param="model")
     if not request.documents:
@@ -123,7 +124,7 @@ def read_request(body: bytes) -> RerankRequest:
         wish = _WISH.decode(body)
         fields = fields_of(body)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     return RerankRequest(
         model=wish.model,
         query=wish.query,
@@ -181,7 +182,7 @@ def patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> b
         if any(bytes(raw)[:1] == b"{" for raw in documents):
             fields["documents"] = msgspec.Raw(encode([_plain(raw) for raw in documents]))
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     return encode(fields)
 
 
@@ -191,24 +192,6 @@ def _plain(raw: msgspec.Raw) -> object:
         return fields["text"] if fields.keys() == {"text"} else raw
     except UNREADABLE:
         return raw
-
-
-def _refused(error: Exception) -> RequestError:
-    """What is wrong with a body that does not decode. msgspec names types and places, never values."""
-    if isinstance(error, msgspec.ValidationError):
-        return RequestError(f"The request is not a rerank request: {error}.", param=_param(str(error)))
-    if isinstance(error, RecursionError):
-        return RequestError("The request body is nested too deeply.", code="too_deep")
-    return RequestError("The request body is not JSON.", code="invalid_json")
-
-
-def _param(text: str) -> str | None:
-    """The field a validation error speaks of."""
-    _, found, path = text.rpartition("`$.")
-    if found:
-        return path.rstrip("`").partition("[")[0]
-    _, found, name = text.partition("missing required field `")
-    return name.partition("`")[0] if found else None
 
 
 # ---- replies

@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.core.error import RequestError
 from counterfoil.core.message import (
     Audio,
     CacheMark,
@@ -32,6 +31,7 @@ from counterfoil.core.message import (
 )
 from counterfoil.dialects.openai_chat.wish import FileShape, MessageWish, PartWish, UrlShape
 from counterfoil.dialects.proof import origin_of, unseal
+from counterfoil.dialects.refusal import missing
 
 __all__ = ["DIALECT", "ROLES", "read_messages"]
 
@@ -101,7 +101,7 @@ def read_messages(wishes: list[MessageWish], raw: msgspec.Raw) -> tuple[Message,
 
 def _content(wish: MessageWish, place: int, source: _Source) -> tuple[Part, ...]:
     if wish.content is None:
-        raise _missing(f"messages[{place}].content")
+        raise missing(f"messages[{place}].content")
     if isinstance(wish.content, str):
         return (Text(wish.content),)
     return tuple(_part(part, place, number, source) for number, part in enumerate(wish.content))
@@ -110,7 +110,7 @@ def _content(wish: MessageWish, place: int, source: _Source) -> tuple[Part, ...]
 def _result(wish: MessageWish, place: int, legacy: str, source: _Source) -> ToolResult:
     call_id = wish.tool_call_id if wish.role == "tool" else wish.tool_call_id or legacy or wish.name
     if not call_id:
-        raise _missing(f"messages[{place}].tool_call_id")
+        raise missing(f"messages[{place}].tool_call_id")
     return ToolResult(call_id, _content(wish, place, source))
 
 
@@ -177,20 +177,20 @@ def _part(part: PartWish, place: int, number: int, source: _Source) -> Part:
     match part.type:
         case "text":
             if part.text is None:
-                raise _missing(f"{path}.text")
+                raise missing(f"{path}.text")
             made = Text(part.text, cache)
         case "image_url":
             if part.image_url is None:
-                raise _missing(f"{path}.image_url")
+                raise missing(f"{path}.image_url")
             made = _image(part.image_url, cache)
         case "input_audio":
             if part.input_audio is None:
-                raise _missing(f"{path}.input_audio")
+                raise missing(f"{path}.input_audio")
             if not isinstance(part.input_audio, str):
                 made = Audio(part.input_audio.data, part.input_audio.format)
         case "file":
             if part.file is None:
-                raise _missing(f"{path}.file")
+                raise missing(f"{path}.file")
             made = _file(part.file, cache)
         case "refusal":
             made = Refusal(part.refusal or "")
@@ -202,7 +202,7 @@ def _part(part: PartWish, place: int, number: int, source: _Source) -> Part:
         return made
     raws = source.message(place).content
     if not isinstance(raws, list):
-        raise _missing(path)
+        raise missing(path)
     return Opaque(DIALECT, part.type, raws[number])
 
 
@@ -236,7 +236,3 @@ def _file(said: FileShape, cache: CacheMark | None) -> File | None:
         suffix = (said.filename or "").lower()[-4:]
         data, media_type = said.file_data, _FILE_TYPES.get(suffix, _ANYTHING)
     return File(data=data, media_type=media_type, name=said.filename, cache=cache)
-
-
-def _missing(param: str) -> RequestError:
-    return RequestError(f"`{param}` is missing.", param=param, code="missing_required_parameter")

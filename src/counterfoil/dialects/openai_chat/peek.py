@@ -8,6 +8,8 @@ import msgspec
 
 from counterfoil.core.error import RequestError
 from counterfoil.dialects.dialect import RequestPeek
+from counterfoil.dialects.openai_chat.schema import UNREADABLE
+from counterfoil.dialects.refusal import refused
 
 __all__ = ["peek_request"]
 
@@ -35,12 +37,8 @@ def peek_request(body: bytes) -> RequestPeek:
     """Read what must be known. Raises RequestError: not JSON, a wrong type, no model, no message, `n` out of bounds."""
     try:
         request = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise RequestError(f"The request is not a chat request: {error}.", param=_param(str(error))) from None
-    except msgspec.DecodeError as error:
-        raise RequestError(f"The request body is not JSON: {error}.", code="invalid_json") from None
-    except RecursionError:
-        raise RequestError("The request body is nested too deeply.", code="too_deep") from None
+    except UNREADABLE as error:
+        raise refused(error) from None
     if not request.model:
         raise RequestError("`model` is empty. Name a model; GET /v1/models lists them.", param="model")
     if not request.messages:
@@ -55,12 +53,3 @@ def peek_request(body: bytes) -> RequestPeek:
         choices=request.n or 1,
         user=request.user,
     )
-
-
-def _param(text: str) -> str | None:
-    """The field a validation error speaks of: "Expected `str`, got `int` - at `$.model`" -> "model"."""
-    _, found, path = text.rpartition("`$.")
-    if found:
-        return path.rstrip("`")
-    _, found, name = text.partition("missing required field `")
-    return name.partition("`")[0] if found else None

@@ -8,7 +8,6 @@ Rule 3: a patch changes `model` and `stream_options` and nothing else: order, un
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -22,6 +21,7 @@ from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.openai_chat.history import ROLES, read_messages
 from counterfoil.dialects.openai_chat.schema import UNREADABLE
 from counterfoil.dialects.openai_chat.wish import DefinitionShape, ReasoningShape, RequestWish, ThinkingShape, ToolWish
+from counterfoil.dialects.refusal import missing, refused
 
 __all__ = ["CHOICES_LIMIT", "NESTING_LIMIT", "patch_request", "read_request"]
 
@@ -36,8 +36,8 @@ _TOOLS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _KNOWN: Final = frozenset(field.encode_name for field in msgspec.structs.fields(RequestWish))
 _NULL: Final = b"null"
 _TRUE: Final = msgspec.Raw(b"true")
-_PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
-_KEY: Final = re.compile(r"(?:required|unknown) field `(?P<key>[^`]+)`")
+_LISTS: Final = {"role": ", ".join(ROLES)}
+"""Members whose words are a closed list."""
 _CHOICE_MODES: Final[dict[str, Literal["auto", "none", "required"]]] = {
     "auto": "auto",
     "none": "none",
@@ -63,7 +63,7 @@ def read_request(body: bytes) -> ChatRequest:
         fields = _FIELDS.decode(body)
         wish = _REQUEST.decode(body)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error, _LISTS) from None
     _check(wish)
     tool_choice, response_format = _tool_choice(wish), _format(wish)
     reasoning, taken = _reasoning(wish, fields)
@@ -108,7 +108,7 @@ def patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> b
         elif ask_usage and bytes(fields.get("stream", b"")) == b"true":
             fields["stream_options"] = _asking(fields.get("stream_options"), quirks)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error, _LISTS) from None
     return msgspec.json.encode(fields)
 
 
@@ -125,25 +125,6 @@ def _asking(options: msgspec.Raw | None, quirks: Quirks) -> msgspec.Raw:
     if quirks.continuous_usage:
         fields["continuous_usage_stats"] = _TRUE
     return msgspec.Raw(msgspec.json.encode(fields))
-
-
-def _refused(error: Exception) -> RequestError:
-    """What is wrong with a body that does not decode, in the client's own names."""
-    if isinstance(error, RecursionError):
-        return RequestError("The body is nested too deep. Send a flatter one.")
-    if not isinstance(error, msgspec.ValidationError):
-        return RequestError("The body is not valid JSON.", code="invalid_json")
-    found = _PLACE.match(str(error))
-    what = found["what"] if found else str(error)
-    path = (found["path"] or "$") if found else "$"
-    param = path.removeprefix("$").removeprefix(".")
-    if key := _KEY.search(what):
-        param = f"{param}.{key['key']}" if param else key["key"]
-        return RequestError(f"`{param}` is missing.", param=param, code="missing_required_parameter")
-    if param.endswith(".role"):
-        what = "expected one of " + ", ".join(ROLES)
-    what = what[:1].lower() + what[1:]
-    return RequestError(f"`{param or 'body'}`: {what}.", param=param or None, code="invalid_type")
 
 
 def _check(wish: RequestWish) -> None:
@@ -176,8 +157,7 @@ def _tools(wish: RequestWish, fields: dict[str, msgspec.Raw]) -> tuple[Tool, ...
 
 def _function(tool: ToolWish, place: int) -> Tool:
     if tool.function is None:
-        param = f"tools[{place}].function"
-        raise RequestError(f"`{param}` is missing.", param=param, code="missing_required_parameter")
+        raise missing(f"tools[{place}].function")
     return _definition(tool.function, CacheMark(tool.cache_control.ttl) if tool.cache_control else None)
 
 

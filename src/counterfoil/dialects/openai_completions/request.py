@@ -16,6 +16,7 @@ from counterfoil.core.error import RequestError
 from counterfoil.core.operation import CompleteRequest
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, RequestPeek, WrittenRequest
+from counterfoil.dialects.refusal import refused
 from counterfoil.dialects.whole import UNREADABLE, encode, fields_of, given, items_in
 
 __all__ = ["CHOICES_LIMIT", "peek_request", "read_request", "write_request"]
@@ -83,7 +84,7 @@ def peek_request(body: bytes) -> RequestPeek:
         request = _PEEK.decode(body)
         prompts = items_in(request.prompt)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     if not request.model:
         raise RequestError("`model` is empty. Name a model; GET /v1/models lists them.", param="model")
     if not prompts:
@@ -108,7 +109,7 @@ def read_request(body: bytes) -> CompleteRequest:
         wish = _WISH.decode(body)
         fields = fields_of(body)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     return CompleteRequest(
         model=wish.model,
         prompts=_prompts(wish.prompt),
@@ -167,21 +168,3 @@ def _prompts(said: str | list[str | int | list[int]] | None) -> tuple[str | tupl
     if len(tokens) != len(said):
         raise RequestError("`prompt`: expected texts, or the tokens of one prompt, or lists of tokens.", param="prompt")
     return (tokens,)
-
-
-def _refused(error: Exception) -> RequestError:
-    """What is wrong with a body that does not decode. msgspec names types and places, never values."""
-    if isinstance(error, msgspec.ValidationError):
-        return RequestError(f"The request is not a completions request: {error}.", param=_param(str(error)))
-    if isinstance(error, RecursionError):
-        return RequestError("The request body is nested too deeply.", code="too_deep")
-    return RequestError("The request body is not JSON.", code="invalid_json")
-
-
-def _param(text: str) -> str | None:
-    """The field a validation error speaks of."""
-    _, found, path = text.rpartition("`$.")
-    if found:
-        return path.rstrip("`").partition("[")[0]
-    _, found, name = text.partition("missing required field `")
-    return name.partition("`")[0] if found else None

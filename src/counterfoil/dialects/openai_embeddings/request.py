@@ -19,6 +19,7 @@ from counterfoil.core.message import Text
 from counterfoil.core.operation import EmbedInput, EmbedRequest
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, RequestPeek, WrittenRequest
+from counterfoil.dialects.refusal import refused
 from counterfoil.dialects.whole import UNREADABLE, Fields, encode, fields_of, given, items_in
 
 __all__ = ["NUMBERS_BY_NAME", "patch_request", "peek_request", "read_request", "write_request"]
@@ -59,7 +60,7 @@ def peek_request(body: bytes) -> RequestPeek:
         request = _PEEK.decode(body)
         inputs = items_in(request.input)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     if not request.model:
         raise RequestError("`model` is empty. Name a model; GET /v1/models lists them.", param="model")
     if bytes(request.input) in _EMPTY:
@@ -78,7 +79,7 @@ def read_request(body: bytes) -> EmbedRequest:
         wish = _WISH.decode(body)
         fields = fields_of(body)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     return EmbedRequest(
         model=wish.model,
         inputs=_inputs(wish.input),
@@ -116,7 +117,7 @@ def patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> b
     try:
         fields = fields_of(body)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     fields["model"] = msgspec.Raw(encode(model))
     if NUMBERS_BY_NAME in quirks.unsupported and bytes(fields.get("encoding_format", b"")) == b'"float"':
         del fields["encoding_format"]
@@ -162,21 +163,3 @@ def _texts(parts: Iterable[object], desk: Desk) -> Iterable[str]:
         if not isinstance(part, Text):
             raise desk.refuse("input", "this model takes text only")
         yield part.text
-
-
-def _refused(error: Exception) -> RequestError:
-    """What is wrong with a body that does not decode. msgspec names types and places, never values."""
-    if isinstance(error, msgspec.ValidationError):
-        return RequestError(f"The request is not an embeddings request: {error}.", param=_param(str(error)))
-    if isinstance(error, RecursionError):
-        return RequestError("The request body is nested too deeply.", code="too_deep")
-    return RequestError("The request body is not JSON.", code="invalid_json")
-
-
-def _param(text: str) -> str | None:
-    """The field a validation error speaks of."""
-    _, found, path = text.rpartition("`$.")
-    if found:
-        return path.rstrip("`").partition("[")[0]
-    _, found, name = text.partition("missing required field `")
-    return name.partition("`")[0] if found else None

@@ -34,6 +34,7 @@ from counterfoil.dialects.openai_responses.input_write import DIALECT
 from counterfoil.dialects.openai_responses.schema import UNREADABLE, given
 from counterfoil.dialects.openai_responses.thought import from_client
 from counterfoil.dialects.openai_responses.wish import ItemWish, PartWish
+from counterfoil.dialects.refusal import missing
 
 __all__ = ["decoded", "missing", "read_input", "stateless"]
 
@@ -203,10 +204,6 @@ def decoded(raw: msgspec.Raw, shape: type[_Value], where: str) -> _Value:
         raise RequestError(f"`{where}`: {error}.", param=where, code="invalid_type") from None
     except UNREADABLE:
         raise RequestError(f"`{where}` cannot be read.", param=where) from None
-
-
-def missing(param: str) -> RequestError:
-    return RequestError(f"`{param}` is missing.", param=param, code="missing_required_parameter")
 
 
 def stateless(param: str) -> RequestError:

@@ -12,7 +12,6 @@ https://platform.openai.com/docs/api-reference/responses/create
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -28,6 +27,7 @@ from counterfoil.dialects.openai_responses.items import REASONING
 from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of, given
 from counterfoil.dialects.openai_responses.thought import ORIGIN, SEALED, from_client, unpack
 from counterfoil.dialects.openai_responses.wish import ChoiceShape, FormatShape, RequestWish, ToolWish
+from counterfoil.dialects.refusal import refused
 
 __all__ = ["NESTING_LIMIT", "patch_request", "peek_request", "read_request"]
 
@@ -36,8 +36,6 @@ NESTING_LIMIT: Final = 100
 
 _REQUEST: Final = msgspec.json.Decoder(RequestWish)
 _KNOWN: Final = frozenset(field.encode_name for field in msgspec.structs.fields(RequestWish))
-_PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
-_KEY: Final = re.compile(r"(?:required|unknown) field `(?P<key>[^`]+)`")
 _LOGPROBS: Final = "message.output_text.logprobs"
 _GIVEN_ANYWAY: Final = frozenset({"reasoning.encrypted_content", _LOGPROBS})
 """What can be included and is: the one always, the other as `logprobs`."""
@@ -97,7 +95,7 @@ def peek_request(body: bytes) -> RequestPeek:
     try:
         request = _PEEK.decode(body)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     if not request.model:
         raise RequestError("`model` is empty. Name a model; GET /v1/models lists them.", param="model")
     if request.background and not request.stream:
@@ -125,7 +123,7 @@ def patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> b
         if SEALED.search(body):
             fields["input"] = _without_seals(fields.get("input"))
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     return encode(fields)
 
 
@@ -154,7 +152,7 @@ def read_request(body: bytes) -> ChatRequest:
         fields = fields_of(body)
         wish = _REQUEST.decode(body)
     except UNREADABLE as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     for name, neutral in _STORED.items():
         if name in fields and not _means(fields[name], neutral):
             raise stateless(name)
@@ -266,20 +264,3 @@ def _hints(fields: Mapping[str, msgspec.Raw], included: list[str], wish: Request
 def _means(raw: msgspec.Raw, values: tuple[object, ...]) -> bool:
     said = msgspec.json.decode(raw)
     return any(said is value or (said == value and type(said) is type(value)) for value in values)
-
-
-def _refused(error: Exception) -> RequestError:
-    """What is wrong with a body that does not decode, in the client's own names."""
-    if isinstance(error, RecursionError):
-        return RequestError("The body is nested too deep. Send a flatter one.", code="too_deep")
-    if not isinstance(error, msgspec.ValidationError):
-        return RequestError("The body is not valid JSON.", code="invalid_json")
-    found = _PLACE.match(str(error))
-    what = found["what"] if found else str(error)
-    path = (found["path"] or "$") if found else "$"
-    param = path.removeprefix("$").removeprefix(".")
-    if key := _KEY.search(what):
-        return missing(f"{param}.{key['key']}" if param else key["key"])
-    return RequestError(
-        f"`{param or 'body'}`: {what[:1].lower() + what[1:]}.", param=param or None, code="invalid_type"
-    )
