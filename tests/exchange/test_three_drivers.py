@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from counterfoil.config import ClientGone, Retries, Timeouts
+from counterfoil.exchange.carriage import Carriage
 from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.entry import Exit
 from counterfoil.providers.provider import EMBEDDED
@@ -171,6 +172,31 @@ def test_every_driver_gives_the_same_bytes_and_writes_the_same_entries(name: str
     for way, seen in others:
         for attribute in ("status", "headers", "data", "entries", "outcome"):
             assert getattr(seen, attribute) == getattr(first[1], attribute), f"{attribute} of {way}"
+
+
+@pytest.mark.parametrize("carried", [False, True], ids=["a door", "the passthrough"])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_error_that_repeats_the_secret_it_was_asked_with_is_told_without_it(way: str, carried: bool) -> None:
+    with running() as provider:
+        provider.queue(error_answer(401, "zk-live-sesame? No."), error_answer(500, "No zk-live-sesame"))
+        to = msgspec.structs.replace(deployment(), base_url=provider.base_url, secret="long-secret")
+        for _ in range(2):
+            made = call(to)
+            if carried:
+                made = msgspec.structs.replace(made, carriage=Carriage("POST", "/chat/completions", (), {}, True))
+            seen = WAYS[way](made, Ledger(), None)
+            assert provider.served[-1].headers["authorization"] == "Bearer zk-live-sesame"
+            assert b"zk-live-sesame" not in seen.data
+            assert b"*" * len("zk-live-sesame") in seen.data or b"[redacted]" in seen.data
+            assert not carried or len(seen.data) == len(provider.served[-1].script.body)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reply_that_is_no_error_is_not_looked_through_for_the_secret(way: str) -> None:
+    with running() as provider:
+        provider.queue(chat_reply(text="It is zk-live-sesame.", stream=False))
+        to = msgspec.structs.replace(deployment(), base_url=provider.base_url, secret="long-secret")
+        assert b"It is zk-live-sesame." in WAYS[way](call(to, stream=False), Ledger(), None).data
 
 
 def test_books_that_cannot_be_opened_refuse_the_call_in_every_way() -> None:

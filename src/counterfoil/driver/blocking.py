@@ -21,7 +21,7 @@ from typing import Final, Self, assert_never
 
 from counterfoil.driver.closing import Closer
 from counterfoil.driver.drive import NOTE_EVERY
-from counterfoil.driver.sending import REFUSED, Begun, Payer, sending_of
+from counterfoil.driver.sending import REFUSED, Begun, Payer, blanked, sending_of, shown_by
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -148,6 +148,7 @@ class _Pulled:
         self._corrector = context.corrector
         self._steps = exchange(call, context)
         self._upstream: BlockingUpstream | None = None
+        self._shown = b""
         self._finished: BlockingUpstream | None = None
         """Its reply is complete. The caller has the last bytes before the rest of the connection's are waited for."""
         self._meter: Meter | None = None
@@ -286,7 +287,8 @@ class _Pulled:
             match command:
                 case Read(deadline=deadline):
                     self._note()
-                    return b"" if self._upstream is None else self._upstream.read(deadline, self._note)
+                    data = b"" if self._upstream is None else self._upstream.read(deadline, self._note)
+                    return blanked(data, self._shown) if self._shown else data
                 case Post():
                     return self._post(command)
                 case Wait(seconds=seconds):
@@ -337,7 +339,7 @@ class _Pulled:
             )
         except (Unreachable, Broken, Cut) as error:
             return Interrupted(Exit.LOST, str(error), unsent=isinstance(error, Unreachable))
-        self._upstream = upstream
+        self._upstream, self._shown = upstream, shown_by(upstream.status, payer)
         if deployment.fetched and upstream.status in REFUSED and self._credentials is not None:
             self._credentials.refused(payer)
         return Head(upstream.status, upstream.headers)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, assert_never
 
-from counterfoil.driver.sending import REFUSED, Payer, sending_of
+from counterfoil.driver.sending import REFUSED, Payer, blanked, sending_of, shown_by
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -142,6 +142,7 @@ class Run:
         self._client = client
         self._steps = exchange(call, context)
         self._upstream: Upstream | None = None
+        self._shown = b""
         self._meter: Meter | None = None
         self._note_at = 0.0
         self._sent = True
@@ -259,7 +260,8 @@ class Run:
         try:
             match command:
                 case Read():
-                    return b"" if self._upstream is None else await self._upstream.read()
+                    data = b"" if self._upstream is None else await self._upstream.read()
+                    return blanked(data, self._shown) if self._shown else data
                 case Deliver(data=data, last=last):
                     await self._client.send(data, last=last)
                     return None
@@ -306,7 +308,7 @@ class Run:
             )
         except (Unreachable, Broken, Cut) as error:
             return Interrupted(Exit.LOST, str(error), unsent=isinstance(error, Unreachable))
-        self._upstream = upstream
+        self._upstream, self._shown = upstream, shown_by(upstream.status, payer)
         if deployment.fetched and upstream.status in REFUSED and self._credentials is not None:
             self._credentials.refused(payer)
         return Head(upstream.status, upstream.headers)

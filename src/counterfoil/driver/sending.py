@@ -19,13 +19,15 @@ from counterfoil.exchange.route import Deployment
 from counterfoil.providers.auth import AwsKeys, BearerToken, Credential, auth_headers, sign
 from counterfoil.transport.transport import Unreachable
 
-__all__ = ["REFUSED", "Begun", "Payer", "Sending", "sending_of"]
+__all__ = ["REFUSED", "Begun", "Payer", "Sending", "blanked", "sending_of", "shown_by"]
 
 Payer = str | Credential | None
 """A secret, or what was fetched where none was given; None: nobody, the provider is free or the deployment keyless."""
 
 REFUSED: Final = frozenset({401, 403})
 """What a provider answers to a credential that holds no longer."""
+_SHORTEST: Final = 8
+"""Bytes of a secret that is looked for: less is a word of any text."""
 _SIGNED: Final = frozenset({"content-type"})
 """The headers of ours that a signature covers: a proxy on the way may change others."""
 _PATH: Final = "/%:@!$&'()*+,;=~"
@@ -54,6 +56,20 @@ class Sending(msgspec.Struct, frozen=True):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("url", self.url)]
+
+
+def shown_by(status: int, payer: Payer) -> bytes:
+    """The secret that a reply may repeat: what was shown to a provider that answers with an error; empty where there is
+    none. What is signed with is never shown."""
+    if status < 400 or payer is None or isinstance(payer, AwsKeys):
+        return b""
+    secret = (payer if isinstance(payer, str) else payer.token).encode()
+    return secret if len(secret) >= _SHORTEST else b""
+
+
+def blanked(data: bytes, secret: bytes) -> bytes:
+    """A piece of an error without the secret, and as long as it was: its length may be announced."""
+    return data.replace(secret, b"*" * len(secret))
 
 
 def sending_of(command: Post, base_url: str, payer: Payer, at: float) -> Sending:
