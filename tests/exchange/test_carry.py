@@ -27,7 +27,8 @@ from counterfoil.exchange.command import Abort, Command, Deliver, Finish, Head, 
 from counterfoil.exchange.recorded import read_reply
 from counterfoil.exchange.reply import is_streamed
 from counterfoil.exchange.route import Deployment
-from counterfoil.ledger.entry import Exit
+from counterfoil.exchange.transcript import Recount, Transcript
+from counterfoil.ledger.entry import Exit, Opening
 from counterfoil.providers.auth import AwsKeys, sign
 from counterfoil.providers.provider import Auth
 from counterfoil.testing import ChatReply, Counts, MessagesReply, Script, Send
@@ -35,7 +36,7 @@ from counterfoil.transport.blocking import BlockingTransport
 from counterfoil.transport.http import AiohttpTransport
 from counterfoil.transport.pooled import PooledTransport
 from counterfoil.usage.reading import Counter
-from counterfoil.usage.settle import Convention
+from counterfoil.usage.settle import Convention, Finality
 from tests.exchange.world import CHAT, MESSAGES, Played, World, check_books, deployment, played
 from tests.exchange.world import call as world_call
 from tests.wire import records
@@ -236,6 +237,34 @@ def test_the_books_have_the_dialect_of_what_is_read_and_of_nothing_else(known: b
     assert opening.provider_dialect == opening.client_dialect == (CHAT.name if known else UNKNOWN)
     assert world.entry.usage.total_tokens == (17 if known else None)
     assert opening.convention == (CHAT.convention if known else Convention())
+    assert world.entry.finality is (Finality.FINAL if known else Finality.NONE)
+
+
+@pytest.mark.parametrize(("known", "kept"), [(True, 1), (False, 0)])
+def test_text_is_kept_for_a_better_count_only_of_what_can_be_read(known: bool, kept: int) -> None:
+    desk = _Desk()
+    World(played(STREAM), corrector=desk).run(carried(known=known))
+    assert len(desk.asked) == kept
+
+
+class _Desk:
+    def __init__(self) -> None:
+        self.asked: list[Opening] = []
+
+    def transcript(self, opening: Opening) -> Transcript | None:
+        self.asked.append(opening)
+        return None
+
+    def offer(self, recount: Recount) -> None:
+        raise AssertionError("nothing was kept")
+
+
+@pytest.mark.parametrize("status", [200, 204, 404])
+def test_an_answer_of_no_bytes_is_one_all_the_same(status: int) -> None:
+    world = World(whole(status=status))
+    world.run(carried(stream=False))
+    check_books(world.log)
+    assert (world.status, world.sent) == (status, b"")
 
 
 def test_a_reply_that_is_read_in_another_dialect_than_the_doors_is_booked_in_that_one() -> None:
@@ -276,6 +305,7 @@ class _Broken:
 
 
 def test_a_reply_that_nobody_reads_ends_with_its_last_byte() -> None:
+    assert CarriedReply(None, 0).ended
     reply = CarriedReply(None, 4)
     assert not reply.ended
     reply.feed(b"abc")

@@ -106,7 +106,8 @@ _ABSENT: Final = object()
 
 def _lines(said: Mapping[str, Any], top: Mapping[Counter, int | None], declined: bool) -> tuple[ReportLine, ...] | None:
     """The iterations by (type, model, waived), or None when they say nothing that the top level does not."""
-    iterations = [item for item in said.get("iterations") or () if isinstance(item, dict)] if _listed(said) else []
+    told = said.get("iterations")
+    iterations = [item for item in told if isinstance(item, dict)] if isinstance(told, list) else []
     if not iterations:
         return (ReportLine(_MESSAGE, top, waived=True),) if declined and top.get(Counter.OUTPUT) == 0 else None
     waived = _waived(iterations, declined)
@@ -129,15 +130,9 @@ def _lines(said: Mapping[str, Any], top: Mapping[Counter, int | None], declined:
     return tuple(ReportLine(kind, counts, model, free) for (kind, model, free), counts in groups.items())
 
 
-def _listed(said: Mapping[str, Any]) -> bool:
-    return isinstance(said.get("iterations"), list)
-
-
 def _waived(iterations: list[dict[str, Any]], declined: bool) -> frozenset[int]:
     """The places of attempts that declined before any output. One that wrote something first is billed (WIRE 1)."""
     attempts = [place for place, item in enumerate(iterations) if item.get("type", _MESSAGE) in _ATTEMPTS]
-    if not attempts:
-        return frozenset()
     chain = any(iterations[place].get("type") == _FALLBACK for place in attempts)
     gone = attempts if declined else attempts[:-1] if chain else []
     return frozenset(place for place in gone if iterations[place].get("output_tokens") == 0)
