@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from counterfoil.dialects.registry import CLIENT_DIALECTS
@@ -98,6 +99,7 @@ def test_every_dialect_that_clients_speak_has_a_door() -> None:
         "/openai/v1/completions",
         "/openai/v1/embeddings",
         "/openai/v1/responses/input_tokens",
+        "/openai/responses/input_tokens",
     }
 
 
@@ -459,6 +461,21 @@ def test_models_are_listed_in_the_shape_of_whoever_asks(served: RunningGateway) 
     for gemini in (served.get("/v1beta/models").json, served.get("/v1/models", x_goog_api_key="any").json):
         assert [model["name"] for model in gemini["models"]] == [f"models/{name}" for name in NAMES]
         assert "generateContent" in gemini["models"][0]["supportedGenerationMethods"]
+
+
+def test_azures_own_client_finds_every_door_below_its_endpoint(served: RunningGateway) -> None:
+    with openai.AzureOpenAI(
+        azure_endpoint=served.origin, api_key="any", api_version="2024-10-21", max_retries=0
+    ) as client:
+        assert [model.id for model in client.models.list()] == NAMES
+        assert client.models.retrieve("chat").id == "chat"
+        assert (
+            client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "Hi"}]).model == "chat"
+        )
+        assert client.completions.create(model="texts", prompt="Hi").model == "texts"
+        assert client.embeddings.create(model="vectors", input="Hi").model == "vectors"
+        assert client.responses.create(model="responses", input="Hi").output_text == TEXT
+        assert client.responses.input_tokens.count(model="responses", input="Hi").input_tokens == COUNTED
 
 
 def test_a_model_is_shown_in_the_shape_of_whoever_asks(served: RunningGateway) -> None:

@@ -71,13 +71,15 @@ _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _OPENAI: Final = ("/v1", "", "/openai/v1")
 """Where OpenAI's paths are looked for: below a base URL with `/v1`, without it, and below Azure's newer one."""
+_UNNAMED: Final = (*_OPENAI, "/openai")
+"""And below Azure's older one, where what is asked for names no deployment."""
 _BARE: Final = ("/v1", "")
 _CALLS: Final = (
     (_OPENAI, "/chat/completions", OPENAI_CHAT),
     (_OPENAI, "/completions", OPENAI_COMPLETIONS),
     (_OPENAI, "/embeddings", OPENAI_EMBEDDINGS),
-    ((*_OPENAI, "/openai"), "/responses", OPENAI_RESPONSES),
-    (_OPENAI, "/responses/input_tokens", OPENAI_RESPONSES_COUNT),
+    (_UNNAMED, "/responses", OPENAI_RESPONSES),
+    (_UNNAMED, "/responses/input_tokens", OPENAI_RESPONSES_COUNT),
     (_BARE, "/messages", ANTHROPIC_MESSAGES),
     (_BARE, "/messages/count_tokens", ANTHROPIC_COUNT),
     ((*_BARE, "/v2"), "/rerank", COHERE_RERANK),
@@ -93,7 +95,7 @@ DOORS: Final[Mapping[str, Door]] = MappingProxyType(
     {
         "/": Door({"GET": home}),
         **{base + path: _call(dialect) for bases, path, dialect in _CALLS for base in bases},
-        **{f"{base}/models": _MODELS for base in _OPENAI},
+        **{f"{base}/models": _MODELS for base in _UNNAMED},
         "/v1beta/models": _GEMINI_MODELS,
         "/health/live": Door({"GET": live}),
         "/health/ready": Door({"GET": ready}),
@@ -149,7 +151,7 @@ _TEMPLATES: Final[tuple[tuple[str, _Reader], ...]] = (
             ("/embeddings", OPENAI_EMBEDDINGS),
         )
     ),
-    *((f"{base}/models/{{model}}", _at(_MODEL)) for base in _OPENAI),
+    *((f"{base}/models/{{model}}", _at(_MODEL)) for base in _UNNAMED),
     ("/v1beta/models/{model}", _at(_GEMINI_MODEL)),
     ("/v1/receipts/{exchange}", _at(Door({"GET": show_receipt}))),
     (f"{PREFIX}{{provider}}/{{rest}}", _passed),
