@@ -370,6 +370,8 @@ def test_no_tools_at_all_is_how_tools_are_forbidden() -> None:
 
 def test_what_cannot_be_said_of_tools_is_refused() -> None:
     assert refused(ask(tool_choice=ToolChoice("required"))) == "tool_choice"
+    for mode in ("auto", "none"):
+        assert "toolConfig" not in body_of(ask(tool_choice=ToolChoice(mode)))
     assert refused(ask(tools=(Tool("tide"),), parallel_tool_calls=False)) == "parallel_tool_calls"
     assert refused(ask(tools=(Tool("web_search", opaque=RAW(b"{}")),))) == "tools.web_search"
     assert "dropped" not in body_of(ask(tools=(Tool("tide"),), parallel_tool_calls=True))

@@ -212,7 +212,7 @@ def test_a_history_is_told_with_its_thoughts_calls_and_results() -> None:
                 Reasoning("Look closer."),
                 Text("Let me look."),
                 ToolCall("c1", "look", '{"at": "sea"}'),
-                ToolCall("c2", "wait", ""),
+                ToolCall("c2", "wait", " "),
             ),
         ),
         Message("tool", (ToolResult("c1", (Text("A boat"), Image(url="data:image/png;base64,BBBB"))),)),
