@@ -490,7 +490,7 @@ def test_a_call_that_nobody_could_read_is_told_as_such(books: LedgerBooks, shell
 def test_a_beginning_must_be_of_one_attempt(books: LedgerBooks, shell: Shell) -> None:
     _book(books, _entry(_opening(1)), _entry(_opening(2)))
     assert "several" in shell("explain", "019", code=1)[1]
-    assert "GET /v1/receipts/EXCHANGE" in shell("explain", "01ff", code=1)[1]
+    assert "an exchange's id is written in full" in shell("explain", "01ff", code=1)[1]
     assert "no attempt" in shell("explain", "xyz", code=1)[1]
     assert "entries" in shell("explain", "", code=2)[1]
 

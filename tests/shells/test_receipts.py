@@ -60,6 +60,11 @@ def test_a_receipt_is_what_explain_prints_of_every_attempt(
             capsys.readouterr()
             assert main(["explain", attempt["entry"]["attempt"], "--json", "--data-dir", str(tmp_path)]) == 0
             assert json.loads(capsys.readouterr().out) == attempt
+        assert main(["explain", exchange, "--json", "--data-dir", str(tmp_path)]) == 0
+        assert json.loads(capsys.readouterr().out) == told
+        assert main(["explain", exchange, "--data-dir", str(tmp_path)]) == 0
+        printed = capsys.readouterr().out
+        assert [printed.count(f"attempt       {one['entry']['attempt']}") for one in told["attempts"]] == [1, 1]
 
 
 def test_a_receipt_holds_nothing_of_what_was_said(provider: Playback, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`counterfoil explain`: where every number of one entry comes from, from the provider's own words to the cost."""
+"""`counterfoil explain`: where every number of an entry comes from, from the provider's own words to the cost."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import textwrap
 import msgspec
 
 from counterfoil.cli.failure import CommandError, ExitCode
-from counterfoil.cli.ledger import add_books, reading
+from counterfoil.cli.ledger import BooksReader, add_books, reading
 from counterfoil.cli.output import print_json, print_line, print_table, tokens
 from counterfoil.cli.places import data_directory
 from counterfoil.exchange.carry import UNKNOWN as UNKNOWN_DIALECT
 from counterfoil.ledger.entry import Entry
+from counterfoil.ledger.price_table import PriceTable
 from counterfoil.ledger.price_sheet import SheetError
 from counterfoil.stores.explanation import Explanation, Part, ReadCounter, explain
 from counterfoil.stores.price_files import load_prices
+from counterfoil.stores.receipt import receipt_of
 from counterfoil.usage.settle import Convention, Discrepancy
 from counterfoil.usage.usage import UNIT_BUCKETS, Provenance
 
@@ -25,10 +27,11 @@ DESCRIPTION = """\
 The whole derivation of one entry: each report as the provider sent it, what
 they amount to and which one said it, what the counters include, the disjoint
 buckets and who vouches for each, and the cost, step by step, with the date and
-source of its price."""
+source of its price. Of an exchange, that of each of its attempts."""
 EXAMPLES = """\
   counterfoil explain 019f3c1e-77aa
-  counterfoil explain 019f3c1e-77aa --json | jq .reading"""
+  counterfoil explain 019f3c1e-77aa --json | jq .reading
+  counterfoil explain 019f3c1e-77a2-7d0e-93c7-6a8f1f0b52d4"""
 
 _VOUCHERS = {
     Provenance.REPORTED: "the provider, in a whole reply",
@@ -40,29 +43,38 @@ _VOUCHERS = {
 
 
 def arrange(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("attempt", metavar="ATTEMPT", help="the attempt's id, or the beginning of it")
+    parser.add_argument(
+        "id", metavar="ID", help="an attempt's id, or the beginning of it; or an exchange's (x-counterfoil-exchange)"
+    )
     add_books(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if not arguments.attempt:
+    if not arguments.id:
         raise CommandError("An attempt has a name.", "`counterfoil entries` lists them.", code=ExitCode.USAGE)
-    with reading(arguments) as books:
-        found = books.find(arguments.attempt)
-        if isinstance(found, Entry) and found.corrects is not None:  # its numbers mean nothing without the attempt's
-            found = books.find(found.corrects.attempt)
-        corrections = books.corrections(found.opening.attempt)
     try:
         table = load_prices(data_directory(arguments.data_dir)).table
     except (SheetError, OSError):  # the entry has its cost; without the lists only its rates cannot be shown
         table = load_prices().table
-    explanation = explain(found, table, corrections)
+    with reading(arguments) as books:
+        receipt = receipt_of(books.database, arguments.id, table)
+        explanations = (_of_attempt(books, arguments.id, table),) if receipt is None else receipt.attempts
     if arguments.json:
-        print_json(explanation)
-    else:
+        print_json(explanations[0] if receipt is None else receipt)
+        return ExitCode.DONE
+    for place, explanation in enumerate(explanations):
+        if place:
+            print_line("\n" + "-" * 80 + "\n")
         _print(explanation)
     return ExitCode.DONE
+
+
+def _of_attempt(books: BooksReader, attempt: str, table: PriceTable) -> Explanation:
+    found = books.find(attempt)
+    if isinstance(found, Entry) and found.corrects is not None:  # its numbers mean nothing without the attempt's
+        found = books.find(found.corrects.attempt)
+    return explain(found, table, books.corrections(found.opening.attempt))
 
 
 def _print(said: Explanation) -> None:

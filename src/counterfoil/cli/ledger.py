@@ -64,8 +64,8 @@ class BooksReader:
         names = sorted({*fresh, *self.store.matching(prefix)})
         if not names:
             raise CommandError(
-                f"There is no attempt {prefix!r}.",
-                "`counterfoil entries` lists them; the attempts of an exchange are at GET /v1/receipts/EXCHANGE.",
+                f"There is no attempt {prefix!r}, and no exchange.",
+                "`counterfoil entries` lists them; an exchange's id is written in full.",
             )
         if len(names) > 1:
             raise CommandError(f"{prefix!r} begins several attempts.", f"Write more of one: {', '.join(names[:5])}")
