@@ -10,16 +10,8 @@ import pytest
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.core.event import Event, ReplyFailed, TokensCounted
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
-from counterfoil.dialects.whole import (
-    Fields,
-    encode,
-    fields_of,
-    given,
-    text_of,
-    whole_decoder,
-    whole_encoder,
-    whole_relay,
-)
+from counterfoil.dialects.schema import Fields, encode, fields_of, given, text_of
+from counterfoil.dialects.whole import whole_decoder, whole_encoder, whole_relay
 from counterfoil.framing.frame import Frame
 
 __all__: list[str] = []

@@ -16,7 +16,8 @@ from counterfoil.core.event import Event, TokensCounted
 from counterfoil.core.operation import ChatRequest, CountRequest
 from counterfoil.dialects.dialect import Decoder, FinalUsage, Quirks, Relay, ReplyFacts, WrittenRequest
 from counterfoil.dialects.failure import bad_reply
-from counterfoil.dialects.whole import Fields, fields_of, whole_decoder, whole_relay
+from counterfoil.dialects.schema import Fields, fields_of
+from counterfoil.dialects.whole import whole_decoder, whole_relay
 
 __all__ = ["count_decoder", "count_of", "count_relay", "counted_fields", "no_count"]
 

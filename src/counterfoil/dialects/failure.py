@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
-from counterfoil.dialects.whole import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["LONGEST_WAIT", "MESSAGE_LIMIT", "Meaning", "bad_reply", "error_object", "retry_after", "told", "word_of"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from counterfoil.core.event import Event, UsageReported
-from counterfoil.dialects.whole import UNREADABLE, fields_of
+from counterfoil.dialects.schema import UNREADABLE, fields_of
 from counterfoil.usage.reading import Report
 
 __all__ = ["salvaged"]

@@ -9,74 +9,16 @@ Rule 3: nothing raises for what a provider sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
 from counterfoil.core.error import Failure
 from counterfoil.core.event import Event, ReplyFailed
 from counterfoil.dialects.dialect import Decoder, Encoder, FinalUsage, Quirks, Relay, ReplyFacts
+from counterfoil.dialects.schema import UNREADABLE, Fields, encode, fields_of
 from counterfoil.framing.frame import Frame
 
-__all__ = [
-    "UNREADABLE",
-    "Fields",
-    "encode",
-    "fields_of",
-    "given",
-    "items_in",
-    "text_of",
-    "whole_decoder",
-    "whole_encoder",
-    "whole_number",
-    "whole_relay",
-]
-
-UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What reading bytes that are not the expected JSON can raise (bad UTF-8 and deep nesting included)."""
-
-Fields = dict[str, msgspec.Raw]
-"""The members of a JSON object in order, values word for word."""
-
-_FIELDS: Final = msgspec.json.Decoder(Fields)
-_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_TEXT: Final = msgspec.json.Decoder(str)
-encode: Final = msgspec.json.Encoder().encode
-"""JSON without white space; `Raw` goes in word for word."""
-
-
-def fields_of(data: bytes | msgspec.Raw) -> Fields:
-    """The members of a JSON object. Raises one of UNREADABLE."""
-    return _FIELDS.decode(data)
-
-
-def given(raw: msgspec.Raw | None) -> bool:
-    """Whether a member is there with a value other than null."""
-    return raw is not None and bytes(raw) not in (b"", b"null")
-
-
-def items_in(raw: msgspec.Raw) -> int:
-    """How many texts a member holds: a text, no value, and the tokens of one text are one. Raises one of UNREADABLE."""
-    if bytes(raw)[:1] != b"[":
-        return 1
-    items = _ITEMS.decode(raw)
-    return 1 if items and bytes(items[0])[:1] not in (b'"', b"[") else len(items)
-
-
-def text_of(raw: msgspec.Raw | None) -> str:
-    """The text of a JSON string; empty for anything else."""
-    try:
-        return _TEXT.decode(raw) if raw is not None else ""
-    except UNREADABLE:
-        return ""
-
-
-def whole_number(value: object) -> int | None:
-    """A count as JSON says it, 12 or 12.0; None for null and anything else. Whether it can be a count of tokens, the
-    reading says."""
-    if type(value) is float and value.is_integer():
-        return int(value)
-    return value if type(value) is int else None
+__all__ = ["whole_decoder", "whole_encoder", "whole_relay"]
 
 
 def whole_decoder(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.dialects.anthropic_messages.schema import fields_of
 from counterfoil.dialects.anthropic_messages.usage import CONVENTION, read_report, usage_fields, write_usage
 from counterfoil.dialects.dialect import FinalUsage
+from counterfoil.dialects.schema import fields_of
 from counterfoil.usage.reading import NO_READING, Counter, Report
 from counterfoil.usage.settle import Settlement, settle
 from counterfoil.usage.usage import Bucket, Provenance, Usage

@@ -19,7 +19,8 @@ from counterfoil.dialects.anthropic_messages.request_write import write_request
 from counterfoil.dialects.counting import count_decoder, count_of, count_relay, counted_fields
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
 from counterfoil.dialects.refusal import refused
-from counterfoil.dialects.whole import UNREADABLE, encode, fields_of, given, whole_encoder
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given
+from counterfoil.dialects.whole import whole_encoder
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.settle import Convention
 

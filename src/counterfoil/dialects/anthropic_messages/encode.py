@@ -40,10 +40,10 @@ from counterfoil.core.event import (
 )
 from counterfoil.dialects.anthropic_messages.failure import write_failure
 from counterfoil.dialects.anthropic_messages.head import HELD_LIMIT, InputSoFar
-from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.anthropic_messages.usage import usage_fields
 from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
 from counterfoil.dialects.proof import seal
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of
 from counterfoil.framing.sse import on_one_line
 
 __all__ = ["MessagesEncoder", "frame_bytes"]

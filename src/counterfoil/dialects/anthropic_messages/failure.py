@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from counterfoil.core.error import Failure, FailureKind, Fault
-from counterfoil.dialects.anthropic_messages.schema import encode
 from counterfoil.dialects.failure import Meaning, error_object, retry_after, told, word_of
 from counterfoil.dialects.funds import is_out_of_funds
 from counterfoil.dialects.overflow import Overflow, own_words
+from counterfoil.dialects.schema import encode
 
 __all__ = ["frame_failure", "read_failure", "write_failure"]
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.dialects.anthropic_messages.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["is_hint"]
 

@@ -9,7 +9,7 @@ import msgspec
 from counterfoil.core.error import RequestError
 from counterfoil.dialects.dialect import RequestPeek
 from counterfoil.dialects.refusal import refused
-from counterfoil.dialects.whole import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["peek_request"]
 

@@ -18,9 +18,9 @@ from counterfoil.core.event import Event, ReplyFailed
 from counterfoil.dialects.anthropic_messages.encode import frame_bytes
 from counterfoil.dialects.anthropic_messages.failure import write_failure
 from counterfoil.dialects.anthropic_messages.head import head_usage
-from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, fields_of, given
 from counterfoil.dialects.anthropic_messages.usage import usage_fields
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given
 from counterfoil.framing.frame import Frame
 from counterfoil.framing.sse import is_text
 

@@ -29,21 +29,12 @@ from counterfoil.core.event import (
     UsageReported,
 )
 from counterfoil.dialects.anthropic_messages.failure import frame_failure
-from counterfoil.dialects.anthropic_messages.schema import (
-    UNREADABLE,
-    Block,
-    Delta,
-    MessageBody,
-    StreamFrame,
-    encode,
-    fields_of,
-    given,
-    read,
-)
+from counterfoil.dialects.anthropic_messages.schema import Block, Delta, MessageBody, StreamFrame, read
 from counterfoil.dialects.anthropic_messages.usage import Where, read_report
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.salvage import salvaged
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given
 from counterfoil.framing.frame import Frame
 
 __all__ = ["CALLS_LIMIT", "FINISHES", "OPAQUE_LIMIT", "MessagesDecoder"]

@@ -32,16 +32,10 @@ from counterfoil.core.message import (
 )
 from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseFormat, Tool, ToolChoice
 from counterfoil.dialects.anthropic_messages.hints import is_hint
-from counterfoil.dialects.anthropic_messages.schema import (
-    NO_RAW,
-    UNREADABLE,
-    as_provider_wants,
-    encode,
-    fields_of,
-    given,
-)
+from counterfoil.dialects.anthropic_messages.schema import as_provider_wants
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.proof import unseal
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, encode, fields_of, given
 
 __all__ = ["DIALECT", "patch_request", "read_request"]
 
@@ -80,13 +74,13 @@ class _Block(msgspec.Struct, frozen=True):
     text: str | None = None
     source: _Source | None = None
     title: str | None = None
-    context: msgspec.Raw = NO_RAW
-    citations: msgspec.Raw = NO_RAW
+    context: msgspec.Raw = NOT_SENT
+    citations: msgspec.Raw = NOT_SENT
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw = NO_RAW
+    input: msgspec.Raw = NOT_SENT
     tool_use_id: str | None = None
-    content: msgspec.Raw = NO_RAW
+    content: msgspec.Raw = NOT_SENT
     is_error: bool | None = None
     thinking: str | None = None
     signature: str | None = None
@@ -98,7 +92,7 @@ class _Tool(msgspec.Struct, frozen=True):
     type: str | None = None
     name: str | None = None
     description: str | None = None
-    input_schema: msgspec.Raw = NO_RAW
+    input_schema: msgspec.Raw = NOT_SENT
     strict: bool | None = None
     cache_control: _CacheControl | None = None
 

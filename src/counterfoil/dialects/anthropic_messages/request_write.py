@@ -16,10 +16,11 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.operation import ChatRequest, ReasoningWish, Tool
-from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, as_provider_wants, encode, given
+from counterfoil.dialects.anthropic_messages.schema import as_provider_wants
 from counterfoil.dialects.anthropic_messages.turns import Block, system_and_turns
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
+from counterfoil.dialects.schema import UNREADABLE, encode, given
 
 __all__ = ["ADAPTIVE_THINKING", "BUDGETS", "DEFAULT_MAX_TOKENS", "EFFORTS", "write_request"]
 

@@ -14,27 +14,11 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.schema import NOT_SENT
 
-__all__ = [
-    "NO_RAW",
-    "UNREADABLE",
-    "Block",
-    "Delta",
-    "ErrorBody",
-    "MessageBody",
-    "StreamFrame",
-    "as_provider_wants",
-    "encode",
-    "fields_of",
-    "given",
-    "read",
-]
+__all__ = ["Block", "Delta", "ErrorBody", "MessageBody", "StreamFrame", "as_provider_wants", "read"]
 
-NO_RAW: Final = msgspec.Raw()
-UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What reading bytes that are not the expected JSON can raise (bad UTF-8 and deep nesting included)."""
 
-_ENCODER: Final = msgspec.json.Encoder()
 _Shape = TypeVar("_Shape")
 
 
@@ -46,8 +30,8 @@ class Delta(msgspec.Struct, frozen=True):
     thinking: str | None = None
     signature: str | None = None
     partial_json: str | None = None
-    citation: msgspec.Raw = NO_RAW
-    content: msgspec.Raw = NO_RAW
+    citation: msgspec.Raw = NOT_SENT
+    content: msgspec.Raw = NOT_SENT
     """compaction_delta (recorded: pydantic-ai compaction-usage-with-cache)."""
     stop_reason: str | None = None
     stop_sequence: str | None = None
@@ -58,11 +42,11 @@ class StreamFrame(msgspec.Struct, frozen=True):
 
     type: str = ""
     index: int | None = None
-    message: msgspec.Raw = NO_RAW
-    content_block: msgspec.Raw = NO_RAW
-    delta: msgspec.Raw = NO_RAW
-    usage: msgspec.Raw = NO_RAW
-    error: msgspec.Raw = NO_RAW
+    message: msgspec.Raw = NOT_SENT
+    content_block: msgspec.Raw = NOT_SENT
+    delta: msgspec.Raw = NOT_SENT
+    usage: msgspec.Raw = NOT_SENT
+    error: msgspec.Raw = NOT_SENT
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -75,7 +59,7 @@ class Block(msgspec.Struct, frozen=True):
     data: str | None = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw = NO_RAW
+    input: msgspec.Raw = NOT_SENT
     citations: tuple[msgspec.Raw, ...] | None = None
 
 
@@ -88,8 +72,8 @@ class MessageBody(msgspec.Struct, frozen=True):
     content: tuple[msgspec.Raw, ...] | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
-    usage: msgspec.Raw = NO_RAW
-    error: msgspec.Raw = NO_RAW
+    usage: msgspec.Raw = NOT_SENT
+    error: msgspec.Raw = NOT_SENT
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -102,29 +86,12 @@ class ErrorBody(msgspec.Struct, frozen=True):
 _READERS: Final[Mapping[type[Any], msgspec.json.Decoder[Any]]] = {
     shape: msgspec.json.Decoder(shape) for shape in (Delta, StreamFrame, Block, MessageBody, ErrorBody)
 }
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read(data: bytes | msgspec.Raw, shape: type[_Shape]) -> _Shape:
     """`data` as one of the shapes above. Raises one of `UNREADABLE`."""
     found: _Shape = _READERS[shape].decode(data)
     return found
-
-
-def fields_of(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """The fields of a JSON object, in order, values word for word. Raises one of `UNREADABLE`."""
-    return _FIELDS.decode(data)
-
-
-def given(raw: msgspec.Raw) -> bool:
-    """Whether a field was there with a value other than null."""
-    said = bytes(raw)
-    return bool(said) and said != b"null"
-
-
-def encode(value: object) -> bytes:
-    """JSON without white space; `Raw` goes in word for word."""
-    return _ENCODER.encode(value)
 
 
 def as_provider_wants(fields: Mapping[str, object], quirks: Quirks) -> dict[str, object]:

@@ -34,8 +34,8 @@ from counterfoil.core.message import (
     ToolResult,
 )
 from counterfoil.dialects.anthropic_messages.request import DIALECT
-from counterfoil.dialects.anthropic_messages.schema import UNREADABLE
 from counterfoil.dialects.desk import Desk
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["Block", "system_and_turns"]
 

@@ -13,9 +13,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from counterfoil.dialects.anthropic_messages.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.whole import whole_number
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, whole_number
 from counterfoil.usage.reading import Counter, Report, ReportLine, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import INPUT_BUCKETS, Bucket, Usage

@@ -14,9 +14,9 @@ import msgspec
 from counterfoil.core.event import Event, TokensCounted
 from counterfoil.core.operation import CountRequest
 from counterfoil.dialects.bedrock_converse.request import write_request
-from counterfoil.dialects.bedrock_converse.schema import encode
 from counterfoil.dialects.counting import count_decoder, counted_fields
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
+from counterfoil.dialects.schema import encode
 
 __all__ = ["decoder", "write_count"]
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
-from counterfoil.dialects.bedrock_converse.schema import UNREADABLE
 from counterfoil.dialects.failure import Meaning, retry_after, told, word_of
 from counterfoil.dialects.funds import is_out_of_funds
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["frame_failure", "read_failure"]
 

@@ -31,7 +31,6 @@ from counterfoil.core.event import (
 )
 from counterfoil.dialects.bedrock_converse.failure import frame_failure
 from counterfoil.dialects.bedrock_converse.schema import (
-    UNREADABLE,
     Block,
     BlockEvent,
     Body,
@@ -42,15 +41,13 @@ from counterfoil.dialects.bedrock_converse.schema import (
     Start,
     StopEvent,
     ToolUse,
-    encode,
-    fields_of,
-    given,
     read,
 )
 from counterfoil.dialects.bedrock_converse.usage import read_report
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.salvage import salvaged
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given
 from counterfoil.framing.eventstream import ERROR, EXCEPTION
 from counterfoil.framing.frame import Frame
 

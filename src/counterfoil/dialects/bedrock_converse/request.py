@@ -16,11 +16,11 @@ import msgspec
 
 from counterfoil.core.operation import ChatRequest, Tool
 from counterfoil.dialects.bedrock_converse.makers import Maker, maker_of
-from counterfoil.dialects.bedrock_converse.schema import UNREADABLE, encode, given
 from counterfoil.dialects.bedrock_converse.thinking import write_thinking
 from counterfoil.dialects.bedrock_converse.turns import Block, cache_point, system_and_turns
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
+from counterfoil.dialects.schema import UNREADABLE, encode, given
 
 __all__ = ["write_request"]
 

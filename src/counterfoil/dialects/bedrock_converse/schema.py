@@ -15,9 +15,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from counterfoil.dialects.schema import NOT_SENT
+
 __all__ = [
-    "NO_RAW",
-    "UNREADABLE",
     "Block",
     "BlockEvent",
     "Body",
@@ -28,17 +28,10 @@ __all__ = [
     "Start",
     "StopEvent",
     "ToolUse",
-    "encode",
-    "fields_of",
-    "given",
     "read",
 ]
 
-NO_RAW: Final = msgspec.Raw()
-UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What reading bytes that are not the expected JSON can raise (bad UTF-8, bad base64 and deep nesting included)."""
 
-_ENCODER: Final = msgspec.json.Encoder()
 _Shape = TypeVar("_Shape")
 
 
@@ -47,7 +40,7 @@ class ToolUse(msgspec.Struct, frozen=True, rename="camel"):
 
     tool_use_id: str | None = None
     name: str | None = None
-    input: msgspec.Raw = NO_RAW
+    input: msgspec.Raw = NOT_SENT
     type: str | None = None
     """"server_tool_use" where the provider ran the tool itself; recorded as "tool_use" or absent otherwise."""
 
@@ -75,7 +68,7 @@ class Block(msgspec.Struct, frozen=True, rename="camel"):
     """One content block of a whole message. Exactly one key is set."""
 
     text: str | None = None
-    tool_use: msgspec.Raw = NO_RAW
+    tool_use: msgspec.Raw = NOT_SENT
     reasoning_content: ReasoningContent | None = None
     citations_content: Citations | None = None
 
@@ -83,7 +76,7 @@ class Block(msgspec.Struct, frozen=True, rename="camel"):
 class Start(msgspec.Struct, frozen=True, rename="camel"):
     """`start` of contentBlockStart. Text and reasoning blocks have none."""
 
-    tool_use: msgspec.Raw = NO_RAW
+    tool_use: msgspec.Raw = NOT_SENT
 
 
 class Delta(msgspec.Struct, frozen=True, rename="camel"):
@@ -92,20 +85,20 @@ class Delta(msgspec.Struct, frozen=True, rename="camel"):
     text: str | None = None
     tool_use: ToolUse | None = None
     reasoning_content: ReasoningContent | None = None
-    citation: msgspec.Raw = NO_RAW
+    citation: msgspec.Raw = NOT_SENT
 
 
 class BlockEvent(msgspec.Struct, frozen=True, rename="camel"):
     """contentBlockStart, contentBlockDelta and contentBlockStop."""
 
     content_block_index: int | None = None
-    start: msgspec.Raw = NO_RAW
-    delta: msgspec.Raw = NO_RAW
+    start: msgspec.Raw = NOT_SENT
+    delta: msgspec.Raw = NOT_SENT
 
 
 class StopEvent(msgspec.Struct, frozen=True, rename="camel"):
     stop_reason: str | None = None
-    additional_model_response_fields: msgspec.Raw = NO_RAW
+    additional_model_response_fields: msgspec.Raw = NOT_SENT
 
 
 class ServiceTier(msgspec.Struct, frozen=True):
@@ -113,7 +106,7 @@ class ServiceTier(msgspec.Struct, frozen=True):
 
 
 class MetadataEvent(msgspec.Struct, frozen=True, rename="camel"):
-    usage: msgspec.Raw = NO_RAW
+    usage: msgspec.Raw = NOT_SENT
     service_tier: ServiceTier | None = None
     """The one that served it."""
 
@@ -131,35 +124,18 @@ class Body(msgspec.Struct, frozen=True, rename="camel"):
 
     output: _Output | None = None
     stop_reason: str | None = None
-    usage: msgspec.Raw = NO_RAW
+    usage: msgspec.Raw = NOT_SENT
     service_tier: ServiceTier | None = None
-    additional_model_response_fields: msgspec.Raw = NO_RAW
+    additional_model_response_fields: msgspec.Raw = NOT_SENT
 
 
 _READERS: Final[Mapping[type[Any], msgspec.json.Decoder[Any]]] = {
     shape: msgspec.json.Decoder(shape)
     for shape in (Block, BlockEvent, Body, Delta, MetadataEvent, Start, StopEvent, ToolUse)
 }
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read(data: bytes | msgspec.Raw, shape: type[_Shape]) -> _Shape:
     """`data` as one of the shapes above. Raises one of `UNREADABLE`."""
     found: _Shape = _READERS[shape].decode(data)
     return found
-
-
-def fields_of(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """The fields of a JSON object, in order, values word for word. Raises one of `UNREADABLE`."""
-    return _FIELDS.decode(data)
-
-
-def given(raw: msgspec.Raw) -> bool:
-    """Whether a field was there with a value other than null."""
-    said = bytes(raw)
-    return bool(said) and said != b"null"
-
-
-def encode(value: object) -> bytes:
-    """JSON without white space; `Raw` goes in word for word."""
-    return _ENCODER.encode(value)

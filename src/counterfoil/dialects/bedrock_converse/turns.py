@@ -35,8 +35,8 @@ from counterfoil.core.message import (
 )
 from counterfoil.dialects.bedrock_converse.makers import Maker
 from counterfoil.dialects.bedrock_converse.reply import ORIGIN
-from counterfoil.dialects.bedrock_converse.schema import UNREADABLE
 from counterfoil.dialects.desk import Desk
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["Block", "cache_point", "system_and_turns"]
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from counterfoil.dialects.bedrock_converse.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 

@@ -16,7 +16,8 @@ import msgspec
 
 from counterfoil.core.event import FinishReason
 from counterfoil.dialects.bedrock_converse.usage import count_of
-from counterfoil.dialects.bedrock_invoke.schema import UNREADABLE, fields_of, given, number, text
+from counterfoil.dialects.bedrock_invoke.schema import number, text
+from counterfoil.dialects.schema import UNREADABLE, fields_of, given
 from counterfoil.usage.reading import Counter
 
 __all__ = ["FINISHES", "LARGEST_CHOICES", "Family", "Piece", "family_of", "read_counts", "read_pieces"]

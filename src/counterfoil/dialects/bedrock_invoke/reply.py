@@ -32,10 +32,11 @@ from counterfoil.dialects.bedrock_converse.failure import frame_failure
 from counterfoil.dialects.bedrock_converse.reply import ConverseDecoder
 from counterfoil.dialects.bedrock_converse.usage import read_report
 from counterfoil.dialects.bedrock_invoke.families import FINISHES, family_of, read_counts, read_pieces
-from counterfoil.dialects.bedrock_invoke.schema import UNREADABLE, Chunk, encode, fields_of, given, text
+from counterfoil.dialects.bedrock_invoke.schema import Chunk, text
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.openai_chat.reply import ChatDecoder
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given
 from counterfoil.framing.eventstream import ERROR, EXCEPTION
 from counterfoil.framing.frame import Frame
 from counterfoil.usage.reading import Counter, Report

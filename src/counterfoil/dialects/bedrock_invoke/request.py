@@ -19,9 +19,9 @@ from counterfoil.core.message import File, Image, Message, Part, ToolResult
 from counterfoil.core.operation import ChatRequest
 from counterfoil.dialects.anthropic_messages.request_write import write_request as write_messages
 from counterfoil.dialects.bedrock_converse.request import write_request as write_converse
-from counterfoil.dialects.bedrock_invoke.schema import encode, fields_of, given
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
+from counterfoil.dialects.schema import encode, fields_of, given
 
 __all__ = ["write_request"]
 

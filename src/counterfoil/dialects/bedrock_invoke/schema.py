@@ -9,18 +9,12 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html: a pa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
-__all__ = ["NO_RAW", "UNREADABLE", "Chunk", "encode", "fields_of", "given", "number", "text"]
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, given
 
-NO_RAW: Final = msgspec.Raw()
-UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What reading bytes that are not the expected JSON can raise (bad UTF-8, bad base64 and deep nesting included)."""
-
-_ENCODER: Final = msgspec.json.Encoder()
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+__all__ = ["Chunk", "number", "text"]
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -29,33 +23,17 @@ class Chunk(msgspec.Struct, frozen=True):
     bytes: str
 
 
-def fields_of(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """The fields of a JSON object, in order, values word for word. Raises one of `UNREADABLE`."""
-    return _FIELDS.decode(data)
-
-
-def given(raw: msgspec.Raw) -> bool:
-    """Whether a field was there with a value other than null."""
-    said = bytes(raw)
-    return bool(said) and said != b"null"
-
-
 def text(fields: Mapping[str, msgspec.Raw], name: str) -> str | None:
     """A field's text; None where it is absent or something else."""
-    raw = fields.get(name, NO_RAW)
+    raw = fields.get(name, NOT_SENT)
     return msgspec.json.decode(raw, type=str) if bytes(raw)[:1] == b'"' else None
 
 
 def number(fields: Mapping[str, msgspec.Raw], name: str) -> object:
     """A field's value as far as it may be a number; None where it is absent. What no number holds (1e400) is none: a
     count fails no reply."""
-    raw = fields.get(name, NO_RAW)
+    raw = fields.get(name, NOT_SENT)
     try:
         return msgspec.json.decode(raw) if given(raw) and bytes(raw)[:1] not in (b"{", b"[") else None
     except UNREADABLE:
         return None
-
-
-def encode(value: object) -> bytes:
-    """JSON without white space; `Raw` goes in word for word."""
-    return _ENCODER.encode(value)

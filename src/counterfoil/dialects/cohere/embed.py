@@ -23,7 +23,8 @@ from counterfoil.dialects.cohere.usage import EMBED_CONVENTION, read_embed
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
 from counterfoil.dialects.failure import bad_reply
-from counterfoil.dialects.whole import encode, given, whole_decoder
+from counterfoil.dialects.schema import encode, given
+from counterfoil.dialects.whole import whole_decoder
 from counterfoil.framing.whole import WholeFraming
 
 __all__ = ["COHERE_EMBED", "PURPOSES"]
@@ -42,14 +43,14 @@ PURPOSES: Final[Mapping[str, str]] = {
 """A client's word for what the vectors are for -> `input_type`."""
 _OWN_FIELDS: Final = frozenset({"embedding_types", "max_tokens", "priority", "truncate"})
 _NO_WORD: Final = "Cohere's embed has no such parameter"
-_NOT_SENT: Final = msgspec.Raw()
+NOT_SENT: Final = msgspec.Raw()
 
 
 class _Body(msgspec.Struct, frozen=True):
     id: Any = None
     embeddings: dict[str, list[msgspec.Raw] | None] | list[msgspec.Raw] | None = None
     """By kind; a bare list of numbers in v1's."""
-    meta: msgspec.Raw = _NOT_SENT
+    meta: msgspec.Raw = NOT_SENT
     message: Any = None
     """Text, in an error."""
 

@@ -17,7 +17,7 @@ import msgspec
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.failure import error_object, word_of
 from counterfoil.dialects.openai_chat import failure as chat
-from counterfoil.dialects.whole import encode
+from counterfoil.dialects.schema import encode
 
 __all__ = ["frame_failure", "read_failure", "write_failure"]
 

@@ -34,7 +34,7 @@ from counterfoil.dialects.cohere.usage import read_chat
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.salvage import salvaged
-from counterfoil.dialects.whole import UNREADABLE, encode, given
+from counterfoil.dialects.schema import UNREADABLE, encode, given
 from counterfoil.framing.frame import Frame
 from counterfoil.usage.reading import Report
 

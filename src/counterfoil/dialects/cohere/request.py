@@ -18,7 +18,7 @@ from counterfoil.core.operation import ChatRequest, Tool
 from counterfoil.dialects.cohere.turns import Block, turns_and_documents
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
-from counterfoil.dialects.whole import UNREADABLE, encode, given
+from counterfoil.dialects.schema import UNREADABLE, encode, given
 
 __all__ = ["BUDGETS", "write_request"]
 

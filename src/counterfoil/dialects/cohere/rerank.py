@@ -24,16 +24,8 @@ from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, ReplyFacts, RequestPeek, WrittenRequest
 from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.refusal import refused
-from counterfoil.dialects.whole import (
-    UNREADABLE,
-    Fields,
-    encode,
-    fields_of,
-    given,
-    whole_decoder,
-    whole_encoder,
-    whole_relay,
-)
+from counterfoil.dialects.schema import UNREADABLE, Fields, encode, fields_of, given
+from counterfoil.dialects.whole import whole_decoder, whole_encoder, whole_relay
 from counterfoil.framing.whole import WholeFraming
 
 __all__ = ["COHERE_RERANK", "NESTING_LIMIT", "text_of_document"]
@@ -42,7 +34,7 @@ NESTING_LIMIT: Final = 100
 """Levels of arrays and objects inside each other in a client's body."""
 _OWN_FIELDS: Final = frozenset({"max_tokens_per_doc", "priority"})
 _NO_WORD: Final = "Cohere's rerank has no such parameter"
-_NOT_SENT: Final = msgspec.Raw()
+NOT_SENT: Final = msgspec.Raw()
 
 
 class _Peek(msgspec.Struct, frozen=True):
@@ -63,14 +55,14 @@ class _Wish(msgspec.Struct, frozen=True):
 class _Place(msgspec.Struct, frozen=True):
     index: int
     relevance_score: float
-    document: msgspec.Raw = _NOT_SENT
+    document: msgspec.Raw = NOT_SENT
     """v1's, where it was asked for: an object with a `text`."""
 
 
 class _Body(msgspec.Struct, frozen=True):
     id: Any = None
     results: list[_Place] | None = None
-    meta: msgspec.Raw = _NOT_SENT
+    meta: msgspec.Raw = NOT_SENT
     message: Any = None
     """Text, in an error."""
 

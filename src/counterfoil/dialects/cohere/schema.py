@@ -8,13 +8,13 @@ https://docs.cohere.com/reference/chat, https://docs.cohere.com/reference/chat-s
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-__all__ = ["NOT_SENT", "CallSaid", "ContentSaid", "DeltaSaid", "FrameSaid", "MessageSaid", "ReplySaid"]
+from counterfoil.dialects.schema import NOT_SENT
 
-NOT_SENT: Final = msgspec.Raw()
+__all__ = ["CallSaid", "ContentSaid", "DeltaSaid", "FrameSaid", "MessageSaid", "ReplySaid"]
 
 
 class ContentSaid(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.openai_chat.usage import ESTIMATED
-from counterfoil.dialects.whole import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage

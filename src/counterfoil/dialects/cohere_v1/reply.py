@@ -30,19 +30,17 @@ from counterfoil.dialects.cohere.usage import read_chat, read_token_count
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.salvage import salvaged
-from counterfoil.dialects.whole import UNREADABLE, given
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, given
 from counterfoil.framing.frame import Frame
 
 __all__ = ["ChatDecoder"]
-
-_NOT_SENT: Final = msgspec.Raw()
 
 
 class _Call(msgspec.Struct, frozen=True):
     """v1's calls have no id, and arguments that are an object."""
 
     name: str = ""
-    parameters: msgspec.Raw = _NOT_SENT
+    parameters: msgspec.Raw = NOT_SENT
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -54,8 +52,8 @@ class _Reply(msgspec.Struct, frozen=True):
     finish_reason: Any = None
     citations: list[msgspec.Raw] | None = None
     tool_calls: list[_Call] | None = None
-    token_count: msgspec.Raw = _NOT_SENT
-    meta: msgspec.Raw = _NOT_SENT
+    token_count: msgspec.Raw = NOT_SENT
+    meta: msgspec.Raw = NOT_SENT
     message: Any = None
 
 
@@ -69,7 +67,7 @@ class _Frame(msgspec.Struct, frozen=True):
     tool_calls: list[_Call] | None = None
     finish_reason: Any = None
     error: Any = None
-    response: msgspec.Raw = _NOT_SENT
+    response: msgspec.Raw = NOT_SENT
     message: Any = None
 
 

@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.event import Event, OutputHidden, ToolArgumentsDelta, ToolCallStarted
-from counterfoil.dialects.gemini.schema import FunctionCallShape, PartialArgument, compact, given
+from counterfoil.dialects.gemini.schema import FunctionCallShape, PartialArgument, compact
+from counterfoil.dialects.schema import given
 
 __all__ = ["ARGUMENTS_LIMIT", "CALLS_LIMIT", "Calls", "LimitExceeded"]
 

@@ -29,9 +29,10 @@ from counterfoil.core.message import (
 )
 from counterfoil.dialects.gemini.proof import unseal
 from counterfoil.dialects.gemini.reply import ORIGIN
-from counterfoil.dialects.gemini.schema import UNREADABLE, compact, given
+from counterfoil.dialects.gemini.schema import compact
 from counterfoil.dialects.gemini.turns import DIALECT
 from counterfoil.dialects.gemini.wish import Fields, inside, list_of, object_of, value
+from counterfoil.dialects.schema import UNREADABLE, given
 
 __all__ = ["Contents", "input_parts", "instruction"]
 

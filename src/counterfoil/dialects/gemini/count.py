@@ -24,8 +24,8 @@ from counterfoil.dialects.gemini.failure import frame_failure, read_failure, wri
 from counterfoil.dialects.gemini.path import method_path, model_name
 from counterfoil.dialects.gemini.request import chat_of
 from counterfoil.dialects.gemini.request_write import chat_body
-from counterfoil.dialects.gemini.schema import NO_RAW, encode, given
 from counterfoil.dialects.gemini.wish import Fields, body_fields, inside, list_of, request_fields, value
+from counterfoil.dialects.schema import NOT_SENT, encode, given
 from counterfoil.dialects.whole import whole_encoder
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.settle import Convention
@@ -41,7 +41,7 @@ _COUNTED: Final = ("contents", "systemInstruction", "tools")
 class _Reply(msgspec.Struct, frozen=True, rename="camel"):
     total_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
     cached_content_token_count: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    error: msgspec.Raw = NO_RAW
+    error: msgspec.Raw = NOT_SENT
 
 
 _REPLY: Final = msgspec.json.Decoder(_Reply)

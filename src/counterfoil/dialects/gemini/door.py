@@ -15,8 +15,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from counterfoil.dialects.gemini.schema import encode
 from counterfoil.dialects.gemini.wish import Fields, body_fields
+from counterfoil.dialects.schema import encode
 
 __all__ = ["ARRAY", "FORM", "MODEL", "ONE", "SPLICED", "STREAM", "Asked", "asked_of", "splice", "without_spliced"]
 

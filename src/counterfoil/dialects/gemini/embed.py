@@ -25,10 +25,10 @@ from counterfoil.dialects.gemini.door import FORM, MODEL, ONE, without_spliced
 from counterfoil.dialects.gemini.failure import frame_failure, read_failure, write_failure
 from counterfoil.dialects.gemini.media import PartBody, audio_part, file_part, image_part
 from counterfoil.dialects.gemini.path import method_path, model_name
-from counterfoil.dialects.gemini.schema import NO_RAW, encode, given
 from counterfoil.dialects.gemini.usage import CONVENTION, read_report, write_usage
 from counterfoil.dialects.gemini.wish import Fields, inside, kept, list_of, object_of, request_fields, value
 from counterfoil.dialects.openai_embeddings.vectors import as_numbers
+from counterfoil.dialects.schema import NOT_SENT, encode, given
 from counterfoil.dialects.whole import whole_decoder, whole_encoder, whole_relay
 from counterfoil.framing.whole import WholeFraming
 
@@ -65,14 +65,14 @@ _OWN_FIELDS: Final[Mapping[str, str]] = {
 
 
 class _Vector(msgspec.Struct, frozen=True):
-    values: msgspec.Raw = NO_RAW
+    values: msgspec.Raw = NOT_SENT
 
 
 class _Body(msgspec.Struct, frozen=True, rename="camel"):
     embedding: _Vector | None = None
     embeddings: list[_Vector] | None = None
-    usage_metadata: msgspec.Raw = NO_RAW
-    error: msgspec.Raw = NO_RAW
+    usage_metadata: msgspec.Raw = NOT_SENT
+    error: msgspec.Raw = NOT_SENT
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)

@@ -42,8 +42,9 @@ from counterfoil.dialects.gemini.door import ARRAY
 from counterfoil.dialects.gemini.failure import write_failure
 from counterfoil.dialects.gemini.proof import seal, seal_redacted
 from counterfoil.dialects.gemini.reply import FINISHES, ORIGIN
-from counterfoil.dialects.gemini.schema import UNREADABLE, encode, fields_of
+from counterfoil.dialects.gemini.schema import fields_of
 from counterfoil.dialects.gemini.usage import write_usage
+from counterfoil.dialects.schema import UNREADABLE, encode
 from counterfoil.framing.sse import on_one_line
 
 __all__ = ["GeminiEncoder", "Writing"]

@@ -16,8 +16,8 @@ import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.failure import LONGEST_WAIT, Meaning, error_object, retry_after, told, word_of
-from counterfoil.dialects.gemini.schema import encode
 from counterfoil.dialects.overflow import Overflow, own_words
+from counterfoil.dialects.schema import encode
 
 __all__ = ["frame_failure", "read_failure", "write_failure"]
 

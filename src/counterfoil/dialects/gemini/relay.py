@@ -17,8 +17,9 @@ from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
 from counterfoil.dialects.gemini.door import ARRAY
 from counterfoil.dialects.gemini.encode import GeminiEncoder, Writing
 from counterfoil.dialects.gemini.failure import write_failure
-from counterfoil.dialects.gemini.schema import UNREADABLE, compact, elements_of, encode, fields_of, given
+from counterfoil.dialects.gemini.schema import compact, elements_of, fields_of
 from counterfoil.dialects.gemini.usage import write_usage
+from counterfoil.dialects.schema import UNREADABLE, encode, given
 from counterfoil.framing.frame import Frame
 
 __all__ = ["REPAIRS", "GeminiRelay"]

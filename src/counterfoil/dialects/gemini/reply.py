@@ -35,18 +35,17 @@ from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.gemini.calls import Calls, LimitExceeded
 from counterfoil.dialects.gemini.failure import frame_failure
 from counterfoil.dialects.gemini.schema import (
-    UNREADABLE,
     CandidateShape,
     Chunk,
     PartShape,
     PromptFeedback,
     elements_of,
     fields_of,
-    given,
     read,
 )
 from counterfoil.dialects.gemini.usage import read_report
 from counterfoil.dialects.salvage import salvaged
+from counterfoil.dialects.schema import UNREADABLE, given
 from counterfoil.framing.frame import Frame
 
 __all__ = ["CHOICES_LIMIT", "FINISHES", "ORIGIN", "GeminiDecoder"]

@@ -20,7 +20,6 @@ from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseForma
 from counterfoil.dialects.dialect import Quirks, RequestPeek
 from counterfoil.dialects.gemini.contents import Contents, instruction
 from counterfoil.dialects.gemini.door import FORM, MODEL, STREAM, without_spliced
-from counterfoil.dialects.gemini.schema import UNREADABLE, encode, given
 from counterfoil.dialects.gemini.schemas import json_schema
 from counterfoil.dialects.gemini.wish import (
     Fields,
@@ -32,6 +31,7 @@ from counterfoil.dialects.gemini.wish import (
     request_fields,
     value,
 )
+from counterfoil.dialects.schema import UNREADABLE, encode, given
 
 __all__ = ["chat_of", "patch_request", "peek_request", "read_request"]
 

@@ -17,8 +17,9 @@ import msgspec
 from counterfoil.core.operation import ChatRequest, ReasoningWish, Tool
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
-from counterfoil.dialects.gemini.schema import UNREADABLE, encode, fields_of, given
+from counterfoil.dialects.gemini.schema import fields_of
 from counterfoil.dialects.gemini.turns import CACHE_HINT, CALL_IDS, MEDIA_IN_RESULTS, Turns
+from counterfoil.dialects.schema import UNREADABLE, encode, given
 
 __all__ = [
     "ALWAYS_THINKS",

@@ -15,9 +15,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE
+
 __all__ = [
-    "NO_RAW",
-    "UNREADABLE",
     "CandidateShape",
     "Chunk",
     "ContentShape",
@@ -27,15 +27,10 @@ __all__ = [
     "PromptFeedback",
     "compact",
     "elements_of",
-    "encode",
     "fields_of",
-    "given",
     "read",
 ]
 
-NO_RAW: Final = msgspec.Raw()
-UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What reading bytes that are not the expected JSON can raise (bad UTF-8 and deep nesting included)."""
 
 _Shape = TypeVar("_Shape")
 
@@ -48,7 +43,7 @@ class PartialArgument(msgspec.Struct, frozen=True, rename="camel"):
     string_value: str | None = None
     number_value: float | None = None
     bool_value: bool | None = None
-    null_value: msgspec.Raw = NO_RAW
+    null_value: msgspec.Raw = NOT_SENT
     will_continue: bool | None = None
 
 
@@ -58,7 +53,7 @@ class FunctionCallShape(msgspec.Struct, frozen=True, rename="camel"):
 
     name: str | None = None
     id: Any = None
-    args: msgspec.Raw = NO_RAW
+    args: msgspec.Raw = NOT_SENT
     partial_args: list[PartialArgument] | None = None
     will_continue: bool | None = None
 
@@ -88,11 +83,11 @@ class CandidateShape(msgspec.Struct, frozen=True, rename="camel"):
     content: ContentShape | None = None
     finish_reason: Any = None
     finish_message: Any = None
-    safety_ratings: msgspec.Raw = NO_RAW
-    citation_metadata: msgspec.Raw = NO_RAW
-    grounding_metadata: msgspec.Raw = NO_RAW
-    url_context_metadata: msgspec.Raw = NO_RAW
-    logprobs_result: msgspec.Raw = NO_RAW
+    safety_ratings: msgspec.Raw = NOT_SENT
+    citation_metadata: msgspec.Raw = NOT_SENT
+    grounding_metadata: msgspec.Raw = NOT_SENT
+    url_context_metadata: msgspec.Raw = NOT_SENT
+    logprobs_result: msgspec.Raw = NOT_SENT
 
 
 class PromptFeedback(msgspec.Struct, frozen=True, rename="camel"):
@@ -105,12 +100,12 @@ class Chunk(msgspec.Struct, frozen=True, rename="camel"):
     """One frame of a streamed reply, or the body of a whole one: the same shape."""
 
     candidates: list[CandidateShape] | None = None
-    prompt_feedback: msgspec.Raw = NO_RAW
-    usage_metadata: msgspec.Raw = NO_RAW
+    prompt_feedback: msgspec.Raw = NOT_SENT
+    usage_metadata: msgspec.Raw = NOT_SENT
     model_version: Any = None
     response_id: Any = None
     create_time: Any = None
-    error: msgspec.Raw = NO_RAW
+    error: msgspec.Raw = NOT_SENT
 
 
 _READERS: Final[Mapping[type[Any], msgspec.json.Decoder[Any]]] = {
@@ -118,7 +113,6 @@ _READERS: Final[Mapping[type[Any], msgspec.json.Decoder[Any]]] = {
 }
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_ENCODER: Final = msgspec.json.Encoder()
 
 
 def read(data: bytes | msgspec.Raw, shape: type[_Shape]) -> _Shape:
@@ -146,17 +140,6 @@ def elements_of(data: bytes | msgspec.Raw) -> list[msgspec.Raw]:
     return _ELEMENTS.decode(data)
 
 
-def given(raw: msgspec.Raw) -> bool:
-    """Whether a field was there with a value other than null."""
-    said = bytes(raw)
-    return bool(said) and said != b"null"
-
-
 def compact(raw: bytes | msgspec.Raw) -> bytes:
     """The same JSON without white space. Raises one of `UNREADABLE`."""
     return msgspec.json.format(bytes(raw), indent=-1)
-
-
-def encode(value: object) -> bytes:
-    """JSON without white space; `Raw` goes in word for word."""
-    return _ENCODER.encode(value)

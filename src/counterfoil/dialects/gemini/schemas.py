@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from counterfoil.dialects.gemini.schema import encode
 from counterfoil.dialects.gemini.wish import camel
+from counterfoil.dialects.schema import encode
 
 __all__ = ["json_schema"]
 

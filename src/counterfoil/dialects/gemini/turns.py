@@ -36,7 +36,7 @@ from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.gemini.media import MESSAGES, PartBody, audio_part, file_part, image_part
 from counterfoil.dialects.gemini.reply import ORIGIN
-from counterfoil.dialects.gemini.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["CACHE_HINT", "CALL_IDS", "DIALECT", "MEDIA_IN_RESULTS", "STAND_IN", "Turns"]
 

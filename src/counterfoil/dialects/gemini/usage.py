@@ -16,8 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.gemini.schema import UNREADABLE, encode, fields_of
-from counterfoil.dialects.whole import whole_number
+from counterfoil.dialects.gemini.schema import fields_of
+from counterfoil.dialects.schema import UNREADABLE, encode, whole_number
 from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage

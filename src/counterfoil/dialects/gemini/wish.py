@@ -16,7 +16,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from counterfoil.core.error import RequestError
-from counterfoil.dialects.gemini.schema import UNREADABLE, elements_of, fields_of, given
+from counterfoil.dialects.gemini.schema import elements_of, fields_of
+from counterfoil.dialects.schema import UNREADABLE, given
 
 __all__ = ["Fields", "body_fields", "camel", "inside", "kept", "list_of", "object_of", "request_fields", "value"]
 

@@ -32,7 +32,7 @@ from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.gemini.calls import CALLS_LIMIT, LimitExceeded
 from counterfoil.dialects.gemini.failure import frame_failure
 from counterfoil.dialects.gemini.reply import ORIGIN
-from counterfoil.dialects.gemini.schema import UNREADABLE, compact, given
+from counterfoil.dialects.gemini.schema import compact
 from counterfoil.dialects.gemini_interactions.schema import (
     ContentShape,
     DeltaShape,
@@ -42,6 +42,7 @@ from counterfoil.dialects.gemini_interactions.schema import (
     read,
 )
 from counterfoil.dialects.gemini_interactions.usage import read_report
+from counterfoil.dialects.schema import UNREADABLE, given
 from counterfoil.framing.frame import Frame
 
 __all__ = ["FINISHES", "InteractionsDecoder"]

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from counterfoil.dialects.gemini.schema import NO_RAW
+from counterfoil.dialects.schema import NOT_SENT
 
 __all__ = ["ContentShape", "DeltaShape", "EventShape", "InteractionShape", "MetadataShape", "StepShape", "read"]
 
@@ -31,7 +31,7 @@ class StepShape(msgspec.Struct, frozen=True):
     type: str = ""
     id: Any = None
     name: str | None = None
-    arguments: msgspec.Raw = NO_RAW
+    arguments: msgspec.Raw = NOT_SENT
     signature: str | None = None
     content: list[msgspec.Raw] | None = None
     summary: list[msgspec.Raw] | None = None
@@ -44,8 +44,8 @@ class DeltaShape(msgspec.Struct, frozen=True):
     type: str = ""
     text: str | None = None
     signature: str | None = None
-    content: msgspec.Raw = NO_RAW
-    arguments: msgspec.Raw = NO_RAW
+    content: msgspec.Raw = NOT_SENT
+    arguments: msgspec.Raw = NOT_SENT
     """A piece of JSON text; an object in the older events, where a call is one delta."""
     id: Any = None
     name: str | None = None
@@ -54,8 +54,8 @@ class DeltaShape(msgspec.Struct, frozen=True):
 class MetadataShape(msgspec.Struct, frozen=True):
     """`metadata` of an event: `usage` in the recordings, `total_usage` in Google's client."""
 
-    usage: msgspec.Raw = NO_RAW
-    total_usage: msgspec.Raw = NO_RAW
+    usage: msgspec.Raw = NOT_SENT
+    total_usage: msgspec.Raw = NOT_SENT
 
 
 class InteractionShape(msgspec.Struct, frozen=True):
@@ -67,9 +67,9 @@ class InteractionShape(msgspec.Struct, frozen=True):
     created: Any = None
     steps: list[msgspec.Raw] | None = None
     outputs: list[msgspec.Raw] | None = None
-    usage: msgspec.Raw = NO_RAW
+    usage: msgspec.Raw = NOT_SENT
     service_tier: Any = None
-    error: msgspec.Raw = NO_RAW
+    error: msgspec.Raw = NOT_SENT
     errors: list[msgspec.Raw] | None = None
 
 
@@ -78,14 +78,14 @@ class EventShape(msgspec.Struct, frozen=True):
 
     event_type: str = ""
     index: int = 0
-    interaction: msgspec.Raw = NO_RAW
-    step: msgspec.Raw = NO_RAW
-    content: msgspec.Raw = NO_RAW
-    delta: msgspec.Raw = NO_RAW
+    interaction: msgspec.Raw = NOT_SENT
+    step: msgspec.Raw = NOT_SENT
+    content: msgspec.Raw = NOT_SENT
+    delta: msgspec.Raw = NOT_SENT
     status: str | None = None
-    usage: msgspec.Raw = NO_RAW
+    usage: msgspec.Raw = NOT_SENT
     metadata: MetadataShape | None = None
-    error: msgspec.Raw = NO_RAW
+    error: msgspec.Raw = NOT_SENT
 
 
 _READERS: Final[Mapping[type[Any], msgspec.json.Decoder[Any]]] = {

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from counterfoil.dialects.gemini.schema import UNREADABLE
 from counterfoil.dialects.gemini.usage import counts_of, tier_of
+from counterfoil.dialects.schema import UNREADABLE
 from counterfoil.usage.reading import Report, rate_context
 
 __all__ = ["read_report"]

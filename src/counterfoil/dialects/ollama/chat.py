@@ -34,7 +34,7 @@ from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
 from counterfoil.dialects.effort import effort_of_budget
 from counterfoil.dialects.ollama.options import Body, only_text
-from counterfoil.dialects.whole import UNREADABLE, encode
+from counterfoil.dialects.schema import UNREADABLE, encode
 
 __all__ = ["write_chat"]
 

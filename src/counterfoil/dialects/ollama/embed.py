@@ -20,7 +20,7 @@ from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.ollama.options import Body, only_text
 from counterfoil.dialects.ollama.usage import read_report
 from counterfoil.dialects.openai_chat.failure import frame_failure
-from counterfoil.dialects.whole import encode, given
+from counterfoil.dialects.schema import NOT_SENT, encode, given
 from counterfoil.usage.settle import Convention
 
 __all__ = ["EMBED_CONVENTION", "read_vectors", "unreadable", "write_embed"]
@@ -28,15 +28,13 @@ __all__ = ["EMBED_CONVENTION", "read_vectors", "unreadable", "write_embed"]
 EMBED_CONVENTION: Final = Convention(no_output=True)
 """`prompt_eval_count` is all there is."""
 
-_NOT_SENT: Final = msgspec.Raw()
-
 
 class _Body(msgspec.Struct, frozen=True):
     model: Any = None
     embeddings: list[msgspec.Raw] | None = None
-    embedding: msgspec.Raw = _NOT_SENT
+    embedding: msgspec.Raw = NOT_SENT
     """Of `/api/embeddings`, which says nothing of its usage (ollama.embed/ollama)."""
-    error: msgspec.Raw = _NOT_SENT
+    error: msgspec.Raw = NOT_SENT
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)

@@ -14,7 +14,7 @@ from counterfoil.core.operation import CompleteRequest
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
 from counterfoil.dialects.ollama.options import Body
-from counterfoil.dialects.whole import encode
+from counterfoil.dialects.schema import encode
 
 __all__ = ["write_generate"]
 

@@ -16,7 +16,7 @@ import msgspec
 
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks
-from counterfoil.dialects.whole import UNREADABLE, Fields, fields_of
+from counterfoil.dialects.schema import UNREADABLE, Fields, fields_of
 
 __all__ = ["Body", "only_text"]
 

@@ -33,7 +33,7 @@ from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.ollama.usage import read_report
 from counterfoil.dialects.openai_chat.failure import frame_failure
 from counterfoil.dialects.salvage import salvaged
-from counterfoil.dialects.whole import UNREADABLE, encode, given
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, encode, given
 from counterfoil.framing.frame import Frame
 
 __all__ = ["CALLS_LIMIT", "OllamaDecoder"]
@@ -43,12 +43,11 @@ CALLS_LIMIT: Final = 1_024
 
 _FINISHES: Final[Mapping[str, FinishReason]] = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 """`load` and `unload` answer a request without any message."""
-_NOT_SENT: Final = msgspec.Raw()
 
 
 class _Function(msgspec.Struct, frozen=True):
     name: str | None = None
-    arguments: msgspec.Raw = _NOT_SENT
+    arguments: msgspec.Raw = NOT_SENT
     """An object."""
 
 
@@ -62,7 +61,7 @@ class _Message(msgspec.Struct, frozen=True):
     content: str | None = None
     thinking: str | None = None
     tool_calls: list[_Call] | None = None
-    images: msgspec.Raw = _NOT_SENT
+    images: msgspec.Raw = NOT_SENT
 
 
 class _Frame(msgspec.Struct, frozen=True):
@@ -75,10 +74,10 @@ class _Frame(msgspec.Struct, frozen=True):
     """Of generate."""
     thinking: str | None = None
     """Of generate."""
-    logprobs: msgspec.Raw = _NOT_SENT
+    logprobs: msgspec.Raw = NOT_SENT
     done: bool | None = None
     done_reason: Any = None
-    error: msgspec.Raw = _NOT_SENT
+    error: msgspec.Raw = NOT_SENT
 
 
 _FRAME: Final = msgspec.json.Decoder(_Frame)

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.dialects.whole import UNREADABLE, encode, fields_of, whole_number
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, whole_number
 from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from counterfoil.dialects.openai_chat.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["ChoiceBody", "write_body"]
 

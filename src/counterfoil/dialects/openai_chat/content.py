@@ -19,15 +19,9 @@ from counterfoil.core.event import (
     TextDelta,
 )
 from counterfoil.dialects.openai_chat.calls import CallBook
-from counterfoil.dialects.openai_chat.schema import (
-    NOT_SENT,
-    ContentPart,
-    ReasoningDetail,
-    Said,
-    decode_part,
-    given,
-)
+from counterfoil.dialects.openai_chat.schema import ContentPart, ReasoningDetail, Said, decode_part
 from counterfoil.dialects.proof import origin_of
+from counterfoil.dialects.schema import NOT_SENT, given
 
 __all__ = ["ChoiceState", "read_content"]
 

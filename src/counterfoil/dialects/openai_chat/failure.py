@@ -16,9 +16,9 @@ from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.dialect import FinalUsage
 from counterfoil.dialects.failure import bad_reply, retry_after, told, word_of
 from counterfoil.dialects.funds import is_out_of_funds
-from counterfoil.dialects.openai_chat.schema import UNREADABLE
 from counterfoil.dialects.openai_chat.usage import write_usage
 from counterfoil.dialects.overflow import Overflow, own_words
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["beside_error", "frame_failure", "read_failure", "write_failure"]
 

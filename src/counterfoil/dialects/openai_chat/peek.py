@@ -8,8 +8,8 @@ import msgspec
 
 from counterfoil.core.error import RequestError
 from counterfoil.dialects.dialect import RequestPeek
-from counterfoil.dialects.openai_chat.schema import UNREADABLE
 from counterfoil.dialects.refusal import refused
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["peek_request"]
 

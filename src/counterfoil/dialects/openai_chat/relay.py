@@ -29,7 +29,6 @@ from counterfoil.dialects.openai_chat.repairs import (
     WHOLE_REPAIRS,
     Block,
 )
-from counterfoil.dialects.openai_chat.schema import UNREADABLE
 from counterfoil.dialects.openai_chat.splice import (
     NULL,
     CallWork,
@@ -42,6 +41,7 @@ from counterfoil.dialects.openai_chat.splice import (
     readable,
 )
 from counterfoil.dialects.openai_chat.usage import write_usage
+from counterfoil.dialects.schema import UNREADABLE
 from counterfoil.framing.frame import Frame
 
 __all__ = ["ChatRelay", "mended"]

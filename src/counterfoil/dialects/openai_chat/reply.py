@@ -31,18 +31,10 @@ from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.openai_chat.calls import LimitExceeded
 from counterfoil.dialects.openai_chat.content import ChoiceState, read_content
 from counterfoil.dialects.openai_chat.failure import frame_failure
-from counterfoil.dialects.openai_chat.schema import (
-    NOT_SENT,
-    UNREADABLE,
-    Chunk,
-    ReplyChoice,
-    XGroq,
-    decode_chunk,
-    decode_x_groq,
-    given,
-)
+from counterfoil.dialects.openai_chat.schema import Chunk, ReplyChoice, XGroq, decode_chunk, decode_x_groq
 from counterfoil.dialects.openai_chat.usage import read_report, read_timings
 from counterfoil.dialects.salvage import salvaged
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, given
 from counterfoil.framing.frame import Frame
 from counterfoil.usage.reading import Report
 

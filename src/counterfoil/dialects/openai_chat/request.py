@@ -19,9 +19,9 @@ from counterfoil.core.nesting import exceeds
 from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseFormat, Tool, ToolChoice
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.openai_chat.history import ROLES, read_messages
-from counterfoil.dialects.openai_chat.schema import UNREADABLE
 from counterfoil.dialects.openai_chat.wish import DefinitionShape, ReasoningShape, RequestWish, ThinkingShape, ToolWish
 from counterfoil.dialects.refusal import missing, refused
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["CHOICES_LIMIT", "NESTING_LIMIT", "patch_request", "read_request"]
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
+from counterfoil.dialects.schema import NOT_SENT
+
 __all__ = [
-    "NOT_SENT",
-    "UNREADABLE",
     "Chunk",
     "ContentPart",
     "FunctionCall",
@@ -29,19 +29,7 @@ __all__ = [
     "decode_chunk",
     "decode_part",
     "decode_x_groq",
-    "given",
 ]
-
-NOT_SENT: Final = msgspec.Raw()
-"""The value of a raw field whose key is absent. Compare by identity."""
-_NULL: Final = b"null"
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What a decoder raises for bytes that are not what it expects."""
-
-
-def given(raw: msgspec.Raw) -> bool:
-    """Whether a raw field is there and is not null."""
-    return raw is not NOT_SENT and bytes(raw) != _NULL
 
 
 class FunctionCall(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from counterfoil.dialects.dialect import Quirks, ReplyFacts
-from counterfoil.dialects.openai_chat.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = [
     "ASSISTANT",

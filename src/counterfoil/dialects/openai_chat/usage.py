@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.openai_chat.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage

@@ -24,7 +24,7 @@ from counterfoil.core.event import (
 from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
 from counterfoil.dialects.openai_chat.failure import write_failure
 from counterfoil.dialects.openai_chat.usage import write_usage
-from counterfoil.dialects.whole import UNREADABLE, encode
+from counterfoil.dialects.schema import UNREADABLE, encode
 
 __all__ = ["CompletionEncoder"]
 

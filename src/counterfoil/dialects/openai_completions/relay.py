@@ -39,7 +39,7 @@ from counterfoil.dialects.openai_chat.splice import (
 )
 from counterfoil.dialects.openai_chat.usage import write_usage
 from counterfoil.dialects.openai_completions.reply import SILENT
-from counterfoil.dialects.whole import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 from counterfoil.framing.frame import Frame
 
 __all__ = ["CompletionRelay"]

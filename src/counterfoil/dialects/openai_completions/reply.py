@@ -34,7 +34,7 @@ from counterfoil.dialects.openai_chat.schema import Said
 from counterfoil.dialects.openai_chat.usage import read_report, read_timings
 from counterfoil.dialects.openai_completions.request import CHOICES_LIMIT
 from counterfoil.dialects.salvage import salvaged
-from counterfoil.dialects.whole import UNREADABLE, given
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, given
 from counterfoil.framing.frame import Frame
 
 __all__ = ["SILENT", "CompletionDecoder"]
@@ -43,7 +43,6 @@ SILENT: Final = (b"", b"null")
 """Frames that say nothing: llama.cpp opens the stream of several prompts with a null."""
 _END_MARK: Final = b"[DONE]"
 _NO_ERROR: Final = (b"", b"null", b"{}", b'""', b"false")
-_NOT_SENT: Final = msgspec.Raw()
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -56,7 +55,7 @@ class _Choice(msgspec.Struct, frozen=True):
     finish_reason: Any = None
     stop_reason: Any = None
     """vLLM: the stop string or token that matched."""
-    logprobs: msgspec.Raw = _NOT_SENT
+    logprobs: msgspec.Raw = NOT_SENT
 
 
 class _Chunk(msgspec.Struct, frozen=True):
@@ -69,10 +68,10 @@ class _Chunk(msgspec.Struct, frozen=True):
     choices: list[_Choice] | None = None
     value: str | None = None
     """Writer's legacy stream has its text here and no `choices` (WIRE.md 2)."""
-    usage: msgspec.Raw = _NOT_SENT
+    usage: msgspec.Raw = NOT_SENT
     """Null in every chunk of openai.completions/vllm; on the finish chunk of llama.cpp (WIRE.md 4) and Together."""
-    timings: msgspec.Raw = _NOT_SENT
-    error: msgspec.Raw = _NOT_SENT
+    timings: msgspec.Raw = NOT_SENT
+    error: msgspec.Raw = NOT_SENT
 
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)

@@ -17,7 +17,7 @@ from counterfoil.core.operation import CompleteRequest
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, RequestPeek, WrittenRequest
 from counterfoil.dialects.refusal import refused
-from counterfoil.dialects.whole import UNREADABLE, encode, fields_of, given, items_in
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given, items_in
 
 __all__ = ["CHOICES_LIMIT", "peek_request", "read_request", "write_request"]
 

@@ -19,15 +19,13 @@ from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.openai_chat.failure import frame_failure
 from counterfoil.dialects.openai_chat.usage import ESTIMATED, read_report
 from counterfoil.dialects.openai_embeddings.vectors import as_base64, as_numbers
-from counterfoil.dialects.whole import UNREADABLE, Fields, encode, fields_of, given
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, Fields, encode, fields_of, given
 from counterfoil.usage.settle import Convention
 
 __all__ = ["CONVENTION", "mend", "read_reply", "unreadable", "write_reply"]
 
 CONVENTION: Final = Convention(no_output=True)
 """Voyage says a total only (openai.embeddings/voyage): all of it is input."""
-
-_NOT_SENT: Final = msgspec.Raw()
 
 
 class _Item(msgspec.Struct, frozen=True):
@@ -41,8 +39,8 @@ class _Body(msgspec.Struct, frozen=True):
     model: Any = None
     id: Any = None
     """azure-ai, mistral, openrouter."""
-    usage: msgspec.Raw = _NOT_SENT
-    error: msgspec.Raw = _NOT_SENT
+    usage: msgspec.Raw = NOT_SENT
+    error: msgspec.Raw = NOT_SENT
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)

@@ -20,7 +20,7 @@ from counterfoil.core.operation import EmbedInput, EmbedRequest
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, RequestPeek, WrittenRequest
 from counterfoil.dialects.refusal import refused
-from counterfoil.dialects.whole import UNREADABLE, Fields, encode, fields_of, given, items_in
+from counterfoil.dialects.schema import UNREADABLE, Fields, encode, fields_of, given, items_in
 
 __all__ = ["NUMBERS_BY_NAME", "patch_request", "peek_request", "read_request", "write_request"]
 

@@ -17,7 +17,8 @@ from counterfoil.dialects.dialect import ClientDialect, FinalUsage, Quirks, Repl
 from counterfoil.dialects.openai_responses.failure import frame_failure, read_failure, write_failure
 from counterfoil.dialects.openai_responses.request import patch_request, peek_request, read_request
 from counterfoil.dialects.openai_responses.request_write import write_request
-from counterfoil.dialects.whole import encode, fields_of, given, whole_encoder
+from counterfoil.dialects.schema import encode, fields_of, given
+from counterfoil.dialects.whole import whole_encoder
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.settle import Convention
 

@@ -44,9 +44,9 @@ from counterfoil.dialects.dialect import FinalUsage, ReplyFacts
 from counterfoil.dialects.openai_responses.failure import error_event, response_error, write_failure
 from counterfoil.dialects.openai_responses.items import ANNOTATION
 from counterfoil.dialects.openai_responses.output import Call, Item, Said, Spoken, Thought, Whole
-from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of
 from counterfoil.dialects.openai_responses.thought import to_client
 from counterfoil.dialects.openai_responses.usage import write_usage
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of
 from counterfoil.framing.sse import on_one_line
 
 __all__ = ["OUTPUT_ITEMS", "ResponsesEncoder", "frame_bytes"]

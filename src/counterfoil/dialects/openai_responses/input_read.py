@@ -31,10 +31,10 @@ from counterfoil.core.message import (
     ToolResult,
 )
 from counterfoil.dialects.openai_responses.input_write import DIALECT
-from counterfoil.dialects.openai_responses.schema import UNREADABLE, given
 from counterfoil.dialects.openai_responses.thought import from_client
 from counterfoil.dialects.openai_responses.wish import ItemWish, PartWish
 from counterfoil.dialects.refusal import missing
+from counterfoil.dialects.schema import UNREADABLE, given
 
 __all__ = ["decoded", "missing", "read_input", "stateless"]
 

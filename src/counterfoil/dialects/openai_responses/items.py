@@ -27,8 +27,9 @@ from counterfoil.core.event import (
     ToolArgumentsDelta,
     ToolCallStarted,
 )
-from counterfoil.dialects.openai_responses.schema import UNREADABLE, Item, ItemPart, encode, given, read, word_of
+from counterfoil.dialects.openai_responses.schema import Item, ItemPart, read, word_of
 from counterfoil.dialects.openai_responses.thought import ORIGIN, pack
+from counterfoil.dialects.schema import UNREADABLE, encode, given
 
 __all__ = ["ANNOTATION", "CLIENT_CALLS", "FUNCTION_CALL", "MESSAGE", "REASONING", "ItemState"]
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.openai_responses.items import FUNCTION_CALL, MESSAGE, REASONING
-from counterfoil.dialects.openai_responses.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["Call", "Item", "Said", "Spoken", "Thought", "Whole"]
 

@@ -18,8 +18,8 @@ from counterfoil.core.event import Event, ReplyFailed
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
 from counterfoil.dialects.openai_responses.encode import frame_bytes
 from counterfoil.dialects.openai_responses.failure import error_event, response_error, write_failure
-from counterfoil.dialects.openai_responses.schema import NO_RAW, UNREADABLE, encode, fields_of, given
 from counterfoil.dialects.openai_responses.usage import write_usage
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, encode, fields_of, given
 from counterfoil.framing.frame import Frame
 from counterfoil.framing.sse import is_text
 
@@ -69,9 +69,9 @@ class _Head(msgspec.Struct, frozen=True):
 
     type: Any = None
     sequence_number: Any = None
-    response: msgspec.Raw = NO_RAW
-    item: msgspec.Raw = NO_RAW
-    error: msgspec.Raw = NO_RAW
+    response: msgspec.Raw = NOT_SENT
+    item: msgspec.Raw = NOT_SENT
+    error: msgspec.Raw = NOT_SENT
 
 
 _HEAD: Final = msgspec.json.Decoder(_Head)
@@ -89,7 +89,7 @@ class ResponsesRelay:
         self._held = 0
         self._last: Frame | None = None
         """The terminal event, or the whole response."""
-        self._failed: msgspec.Raw = NO_RAW
+        self._failed: msgspec.Raw = NOT_SENT
         """The response of `response.failed`."""
 
     def carry(self, frame: Frame, events: Sequence[Event]) -> bytes:
@@ -173,7 +173,7 @@ class ResponsesRelay:
         fields = fields_of(frame.data)
         response = _inside(head.response)
         told = self._named(response)
-        if given(response.get("usage", NO_RAW)):
+        if given(response.get("usage", NOT_SENT)):
             told["usage"] = _NULL
         repaired = fields if _unchanged(response, told) else {**fields, "response": told}
         return self._numbered(frame, fields, repaired, head)
@@ -183,7 +183,7 @@ class ResponsesRelay:
         if not self._same:
             ours = {"id": self._facts.id, "created_at": self._facts.created}
             for name in _SAME_EVERYWHERE:
-                said = response.get(name, NO_RAW)
+                said = response.get(name, NOT_SENT)
                 usable = given(said) and bytes(said) != b'""'
                 self._same[name] = msgspec.Raw(bytes(said) if usable else encode(ours[name]))
         return {**response, **self._same, "model": self._facts.model}
@@ -191,7 +191,7 @@ class ResponsesRelay:
     def _settled(self, response: Mapping[str, msgspec.Raw], final: FinalUsage) -> dict[str, object]:
         """The response with its usage settled, and every item in its output."""
         told = self._named(response)
-        said = response.get("usage", NO_RAW)
+        said = response.get("usage", NOT_SENT)
         now = msgspec.Raw(write_usage(msgspec.structs.replace(final, provider_raw=bytes(said) if given(said) else b"")))
         if "usage" in response or bytes(now) != bytes(_NULL):
             told["usage"] = said if _alike(said, now) else now

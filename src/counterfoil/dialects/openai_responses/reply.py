@@ -26,18 +26,10 @@ from counterfoil.dialects.openai_responses.items import (
     REASONING,
     ItemState,
 )
-from counterfoil.dialects.openai_responses.schema import (
-    UNREADABLE,
-    Item,
-    ResponseObject,
-    StreamFrame,
-    encode,
-    given,
-    read,
-    word_of,
-)
+from counterfoil.dialects.openai_responses.schema import Item, ResponseObject, StreamFrame, read, word_of
 from counterfoil.dialects.openai_responses.usage import read_report
 from counterfoil.dialects.salvage import salvaged
+from counterfoil.dialects.schema import UNREADABLE, encode, given
 from counterfoil.framing.frame import Frame
 
 __all__ = ["ITEMS_LIMIT", "ResponsesDecoder"]

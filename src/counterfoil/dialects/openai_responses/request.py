@@ -24,10 +24,10 @@ from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseForma
 from counterfoil.dialects.dialect import Quirks, RequestPeek
 from counterfoil.dialects.openai_responses.input_read import decoded, missing, read_input, stateless
 from counterfoil.dialects.openai_responses.items import REASONING
-from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of, given
 from counterfoil.dialects.openai_responses.thought import ORIGIN, SEALED, from_client, unpack
 from counterfoil.dialects.openai_responses.wish import ChoiceShape, FormatShape, RequestWish, ToolWish
 from counterfoil.dialects.refusal import refused
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given
 
 __all__ = ["NESTING_LIMIT", "patch_request", "peek_request", "read_request"]
 

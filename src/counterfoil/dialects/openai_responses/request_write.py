@@ -20,7 +20,7 @@ from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
 from counterfoil.dialects.effort import LONGEST_USER, NO_EFFORT, OPENAI_EFFORTS, effort_of_budget
 from counterfoil.dialects.openai_responses.input_write import CACHE_HINT, Block, instructions_and_input
-from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of, given
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given
 
 __all__ = ["OWN_TOOLS", "write_request"]
 

@@ -15,25 +15,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-__all__ = [
-    "NO_RAW",
-    "UNREADABLE",
-    "Item",
-    "ItemPart",
-    "ResponseObject",
-    "StreamFrame",
-    "encode",
-    "fields_of",
-    "given",
-    "read",
-    "word_of",
-]
+from counterfoil.dialects.schema import NOT_SENT
 
-NO_RAW: Final = msgspec.Raw()
-UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What reading bytes that are not the expected JSON can raise (bad UTF-8 and deep nesting included)."""
+__all__ = ["Item", "ItemPart", "ResponseObject", "StreamFrame", "read", "word_of"]
 
-_ENCODER: Final = msgspec.json.Encoder()
+
 _Shape = TypeVar("_Shape")
 
 
@@ -41,8 +27,8 @@ class StreamFrame(msgspec.Struct, frozen=True):
     """One streamed event of any type; all share this one shape."""
 
     type: str = ""
-    response: msgspec.Raw = NO_RAW
-    item: msgspec.Raw = NO_RAW
+    response: msgspec.Raw = NOT_SENT
+    item: msgspec.Raw = NOT_SENT
     output_index: Any = None
     """Absent in llama.cpp's events, which have the item's id only (WIRE.md 4)."""
     item_id: Any = None
@@ -53,9 +39,9 @@ class StreamFrame(msgspec.Struct, frozen=True):
     """Of `response.output_text.done` and its like: everything the deltas said."""
     refusal: Any = None
     arguments: Any = None
-    logprobs: msgspec.Raw = NO_RAW
-    annotation: msgspec.Raw = NO_RAW
-    error: msgspec.Raw = NO_RAW
+    logprobs: msgspec.Raw = NOT_SENT
+    annotation: msgspec.Raw = NOT_SENT
+    error: msgspec.Raw = NOT_SENT
     """openai.responses/openai/ai-openai-error.1-0-c39351; the published schema has its keys at the top level."""
 
 
@@ -66,7 +52,7 @@ class ItemPart(msgspec.Struct, frozen=True):
     text: str | None = None
     refusal: str | None = None
     annotations: tuple[msgspec.Raw, ...] | None = None
-    logprobs: msgspec.Raw = NO_RAW
+    logprobs: msgspec.Raw = NOT_SENT
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -78,8 +64,8 @@ class Item(msgspec.Struct, frozen=True):
     call_id: Any = None
     name: Any = None
     arguments: str | None = None
-    content: msgspec.Raw = NO_RAW
-    summary: msgspec.Raw = NO_RAW
+    content: msgspec.Raw = NOT_SENT
+    summary: msgspec.Raw = NOT_SENT
     encrypted_content: Any = None
     """Empty from llama.cpp, which encrypts nothing."""
 
@@ -99,8 +85,8 @@ class ResponseObject(msgspec.Struct, frozen=True):
     status: Any = None
     output: tuple[msgspec.Raw, ...] | None = None
     incomplete_details: _Details | None = None
-    error: msgspec.Raw = NO_RAW
-    usage: msgspec.Raw = NO_RAW
+    error: msgspec.Raw = NOT_SENT
+    usage: msgspec.Raw = NOT_SENT
     service_tier: Any = None
     """The one that served it, once it is over; before that the one asked for."""
 
@@ -109,7 +95,6 @@ _READERS: Final[Mapping[type[Any], msgspec.json.Decoder[Any]]] = {
     shape: msgspec.json.Decoder(shape)
     for shape in (StreamFrame, ItemPart, Item, ResponseObject, tuple[msgspec.Raw, ...])
 }
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read(data: bytes | msgspec.Raw, shape: type[_Shape]) -> _Shape:
@@ -118,22 +103,6 @@ def read(data: bytes | msgspec.Raw, shape: type[_Shape]) -> _Shape:
     return found
 
 
-def fields_of(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """The fields of a JSON object, in order, values word for word. Raises one of `UNREADABLE`."""
-    return _FIELDS.decode(data)
-
-
-def given(raw: msgspec.Raw) -> bool:
-    """Whether a field was there with a value other than null."""
-    said = bytes(raw)
-    return bool(said) and said != b"null"
-
-
 def word_of(value: object) -> str:
     """A text as it is; anything else is none."""
     return value if isinstance(value, str) else ""
-
-
-def encode(value: object) -> bytes:
-    """JSON without white space; `Raw` goes in word for word."""
-    return _ENCODER.encode(value)

@@ -13,8 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.openai_responses.schema import UNREADABLE, encode, fields_of
-from counterfoil.dialects.whole import whole_number
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, whole_number
 from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage

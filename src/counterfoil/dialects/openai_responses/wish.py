@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from counterfoil.dialects.openai_responses.schema import NO_RAW
+from counterfoil.dialects.schema import NOT_SENT
 
 __all__ = [
     "AudioShape",
@@ -42,7 +42,7 @@ class PartWish(msgspec.Struct, frozen=True):
     file_data: str | None = None
     filename: str | None = None
     input_audio: AudioShape | None = None
-    prompt_cache_breakpoint: msgspec.Raw = NO_RAW
+    prompt_cache_breakpoint: msgspec.Raw = NOT_SENT
 
 
 class SummaryShape(msgspec.Struct, frozen=True):
@@ -55,11 +55,11 @@ class ItemWish(msgspec.Struct, frozen=True):
     type: str | None = None
     id: str | None = None
     role: str | None = None
-    content: msgspec.Raw = NO_RAW
+    content: msgspec.Raw = NOT_SENT
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: msgspec.Raw = NO_RAW
+    output: msgspec.Raw = NOT_SENT
     summary: list[SummaryShape] | None = None
     encrypted_content: str | None = None
 
@@ -68,7 +68,7 @@ class ToolWish(msgspec.Struct, frozen=True):
     type: str
     name: str | None = None
     description: str | None = None
-    parameters: msgspec.Raw = NO_RAW
+    parameters: msgspec.Raw = NOT_SENT
     strict: bool | None = None
 
 
@@ -83,7 +83,7 @@ class FormatShape(msgspec.Struct, frozen=True):
     type: str
     name: str | None = None
     description: str | None = None
-    schema: msgspec.Raw = NO_RAW
+    schema: msgspec.Raw = NOT_SENT
     strict: bool | None = None
 
 

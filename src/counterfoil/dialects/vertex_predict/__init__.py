@@ -24,14 +24,14 @@ from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.gemini.embed import own_task
 from counterfoil.dialects.gemini.failure import frame_failure, read_failure
 from counterfoil.dialects.gemini.path import method_path
-from counterfoil.dialects.whole import encode, given, whole_decoder, whole_number
+from counterfoil.dialects.schema import NOT_SENT, encode, given, whole_number
+from counterfoil.dialects.whole import whole_decoder
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 
 __all__ = ["VERTEX_PREDICT"]
 
-_NOT_SENT: Final = msgspec.Raw()
 _PARAMETERS: Final[Mapping[str, str]] = {"autoTruncate": "autoTruncate", "auto_truncate": "autoTruncate"}
 
 
@@ -41,8 +41,8 @@ class _Statistics(msgspec.Struct, frozen=True):
 
 
 class _Embeddings(msgspec.Struct, frozen=True):
-    values: msgspec.Raw = _NOT_SENT
-    statistics: msgspec.Raw = _NOT_SENT
+    values: msgspec.Raw = NOT_SENT
+    statistics: msgspec.Raw = NOT_SENT
 
 
 class _Prediction(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class _Prediction(msgspec.Struct, frozen=True):
 
 class _Body(msgspec.Struct, frozen=True):
     predictions: list[_Prediction] | None = None
-    error: msgspec.Raw = _NOT_SENT
+    error: msgspec.Raw = NOT_SENT
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)

@@ -21,27 +21,28 @@ from counterfoil.dialects.dialect import Dialect, Quirks, WrittenRequest
 from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.openai_chat.failure import frame_failure, read_failure
 from counterfoil.dialects.openai_chat.usage import read_report
-from counterfoil.dialects.whole import encode, given, whole_decoder
+from counterfoil.dialects.schema import encode, given
+from counterfoil.dialects.whole import whole_decoder
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.settle import Convention
 
 __all__ = ["VOYAGE_RERANK"]
 
 _OWN_FIELDS: Final = frozenset({"truncation"})
-_NOT_SENT: Final = msgspec.Raw()
+NOT_SENT: Final = msgspec.Raw()
 
 
 class _Place(msgspec.Struct, frozen=True):
     index: int
     relevance_score: float
-    document: msgspec.Raw = _NOT_SENT
+    document: msgspec.Raw = NOT_SENT
     """A text, where it was asked for."""
 
 
 class _Body(msgspec.Struct, frozen=True):
     data: list[_Place] | None = None
     model: Any = None
-    usage: msgspec.Raw = _NOT_SENT
+    usage: msgspec.Raw = NOT_SENT
     detail: Any = None
     """In an error."""
 

@@ -1,0 +1,62 @@
+"""JSON as every dialect reads and writes it: what is not looked into stays the bytes it came as.
+
+Rule 1: absent, null and present are told apart. `NOT_SENT` stands for the value of a member that is absent.
+Rule 2: what the members of a wire are called is its folder's (`*/schema.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+__all__ = ["NOT_SENT", "UNREADABLE", "Fields", "encode", "fields_of", "given", "items_in", "text_of", "whole_number"]
+
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What reading bytes that are not the expected JSON can raise (bad UTF-8, bad base64 and deep nesting included)."""
+
+NOT_SENT: Final = msgspec.Raw()
+"""The value of a raw field whose key is absent."""
+
+Fields = dict[str, msgspec.Raw]
+"""The members of a JSON object in order, values word for word."""
+
+_FIELDS: Final = msgspec.json.Decoder(Fields)
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_TEXT: Final = msgspec.json.Decoder(str)
+encode: Final = msgspec.json.Encoder().encode
+"""JSON without white space; `Raw` goes in word for word."""
+
+
+def fields_of(data: bytes | msgspec.Raw) -> Fields:
+    """The members of a JSON object. Raises one of UNREADABLE."""
+    return _FIELDS.decode(data)
+
+
+def given(raw: msgspec.Raw | None) -> bool:
+    """Whether a member is there with a value other than null."""
+    return raw is not None and raw is not NOT_SENT and bytes(raw) not in (b"", b"null")
+
+
+def items_in(raw: msgspec.Raw) -> int:
+    """How many texts a member holds: a text, no value, and the tokens of one text are one. Raises one of UNREADABLE."""
+    if bytes(raw)[:1] != b"[":
+        return 1
+    items = _ITEMS.decode(raw)
+    return 1 if items and bytes(items[0])[:1] not in (b'"', b"[") else len(items)
+
+
+def text_of(raw: msgspec.Raw | None) -> str:
+    """The text of a JSON string; empty for anything else."""
+    try:
+        return _TEXT.decode(raw) if raw is not None else ""
+    except UNREADABLE:
+        return ""
+
+
+def whole_number(value: object) -> int | None:
+    """A count as JSON says it, 12 or 12.0; None for null and anything else. Whether it can be a count of tokens, the
+    reading says."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
