@@ -7,8 +7,9 @@ Rule 2: what asks nothing of the reply is never a reason to refuse one: it is le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 from counterfoil.core.error import RequestError
 
@@ -53,6 +54,9 @@ def cannot_be_carried(names: Sequence[str], why: str) -> RequestError:
     )
 
 
+_NO_OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
+
+
 class Desk:
     """One request's record of what was left out."""
 
@@ -78,3 +82,23 @@ class Desk:
     def name(self, param: str) -> None:
         """`param` asks nothing of the reply and is left out; the client can still read that it was."""
         self._dropped.append(param)
+
+    def leave_out(
+        self, body: dict[str, Any], refused: Collection[str], called: Mapping[str, str] = _NO_OTHER_NAMES
+    ) -> None:
+        """What of a written body the provider or the model refuses goes; "generationConfig.seed" is a member of a
+        member. `called`: how the client calls it, where that is another name."""
+        for name in sorted(refused):
+            outer, _, inner = name.partition(".")
+            held = body.get(outer)
+            if inner and isinstance(held, dict) and inner in held:
+                kept = {key: value for key, value in held.items() if key != inner}
+            elif not inner and outer in body:
+                kept = {}
+            else:
+                continue
+            self.cannot(called.get(name, name), "the provider refuses it for this model")
+            if kept:
+                body[outer] = kept
+            else:
+                del body[outer]

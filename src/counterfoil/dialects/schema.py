@@ -10,7 +10,18 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["NOT_SENT", "UNREADABLE", "Fields", "encode", "fields_of", "given", "items_in", "text_of", "whole_number"]
+__all__ = [
+    "NOT_SENT",
+    "UNREADABLE",
+    "Fields",
+    "encode",
+    "fields_in",
+    "fields_of",
+    "given",
+    "items_in",
+    "text_of",
+    "whole_number",
+]
 
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 """What reading bytes that are not the expected JSON can raise (bad UTF-8, bad base64 and deep nesting included)."""
@@ -31,6 +42,14 @@ encode: Final = msgspec.json.Encoder().encode
 def fields_of(data: bytes | msgspec.Raw) -> Fields:
     """The members of a JSON object. Raises one of UNREADABLE."""
     return _FIELDS.decode(data)
+
+
+def fields_in(raw: msgspec.Raw | None) -> Fields:
+    """The members of a JSON object; none of what is absent or no object."""
+    try:
+        return _FIELDS.decode(raw) if raw is not None and given(raw) else {}
+    except UNREADABLE:
+        return {}
 
 
 def given(raw: msgspec.Raw | None) -> bool:

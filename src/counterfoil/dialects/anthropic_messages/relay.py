@@ -19,20 +19,13 @@ from counterfoil.dialects.anthropic_messages.encode import frame_bytes
 from counterfoil.dialects.anthropic_messages.failure import write_failure
 from counterfoil.dialects.anthropic_messages.head import head_usage
 from counterfoil.dialects.anthropic_messages.usage import usage_fields
+from counterfoil.dialects.blocks import BLANK_LINES, Repair, own_block
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
-from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_in, fields_of, given
 from counterfoil.framing.frame import Frame
 from counterfoil.framing.sse import is_text
 
 __all__ = ["REPAIRS", "MessagesRelay", "Repair"]
-
-
-class Repair(msgspec.Struct, frozen=True):
-    """One thing that is repaired: where, into what, and why."""
-
-    where: str
-    into: str
-    cites: str
 
 
 _WIRE: Final = "WIRE 3, Anthropic messages"
@@ -70,10 +63,10 @@ class MessagesRelay:
             return b""
         if any(isinstance(event, ReplyFailed) for event in events):
             return b""
-        if frame.event in _UNTOUCHED and frame.raw.endswith(_BLANK_LINES):
+        if frame.event in _UNTOUCHED and frame.raw.endswith(BLANK_LINES):
             return frame.raw
         if frame.comment:
-            return _own(frame) if is_text(frame.raw) else b""
+            return own_block(frame) if is_text(frame.raw) else b""
         if not frame.data.strip():
             return b""  # a client would read an empty line as JSON
         try:
@@ -88,12 +81,12 @@ class MessagesRelay:
         fields = self._merged or {"type": _raw("message_delta"), "delta": _raw(_NO_REASON)}
         repaired = self._settled(fields, final)
         if self._delta is not None and _unchanged(fields, repaired):
-            delta = _own(self._delta, "message_delta")
+            delta = own_block(self._delta, "message_delta")
         else:
             delta = frame_bytes("message_delta", repaired)
         stop = frame_bytes("message_stop", {"type": "message_stop"})
         if self._stop is not None:
-            stop = _own(self._stop, "message_stop")
+            stop = own_block(self._stop, "message_stop")
         return delta + stop
 
     def fail(self, failure: Failure) -> bytes:
@@ -114,7 +107,7 @@ class MessagesRelay:
         if kind == "message_stop":
             self._stop = self._stop or frame
             return b""
-        return _own(frame, kind)
+        return own_block(frame, kind)
 
     def _head(self, frame: Frame, fields: dict[str, msgspec.Raw]) -> bytes:
         message = fields_of(fields.get("message", _ABSENT))
@@ -123,11 +116,11 @@ class MessagesRelay:
             repaired["id"] = self._facts.id
         repaired["usage"] = self._head_usage(message.get("usage"))
         if _unchanged(message, repaired):
-            return _own(frame, "message_start")
+            return own_block(frame, "message_start")
         return frame_bytes("message_start", {**fields, "message": repaired})
 
     def _head_usage(self, raw: msgspec.Raw | None) -> dict[str, object] | msgspec.Raw:
-        told = _inside(raw)
+        told = fields_in(raw)
         if not given(told.get("input_tokens", _ABSENT)):
             return {**told, **head_usage(self._facts)}
         repaired = {**told, "output_tokens": 0}
@@ -163,7 +156,7 @@ class MessagesRelay:
     def _settled(fields: Mapping[str, msgspec.Raw], final: FinalUsage) -> dict[str, object]:
         """The fields with the settled usage in its place."""
         raw = fields.get("usage")
-        told = _inside(raw)
+        told = fields_in(raw)
         now = usage_fields(final, told)
         return {**fields, "usage": raw if raw is not None and _unchanged(told, now) else now}
 
@@ -173,7 +166,6 @@ _NO_REASON: Final = {"stop_reason": None, "stop_sequence": None}
 _DONE: Final = b"[DONE]"
 _UNTOUCHED: Final = frozenset({"content_block_start", "content_block_delta", "content_block_stop", "ping"})
 """Events that no row of the table names: nearly all of a stream, and not even read."""
-_BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 def _object(frame: Frame) -> dict[str, msgspec.Raw]:
@@ -209,22 +201,3 @@ def _same(before: msgspec.Raw, now: object) -> bool:
         return not isinstance(now, msgspec.Raw | dict) and bool(msgspec.json.decode(before) == now)
     except UNREADABLE:
         return False
-
-
-def _inside(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
-    """The fields of an object; none of what is no object."""
-    try:
-        return fields_of(raw) if raw is not None and given(raw) else {}
-    except UNREADABLE:
-        return {}
-
-
-def _own(frame: Frame, kind: str = "") -> bytes:
-    """The frame's own bytes, with the event name or the blank line it lacks."""
-    name = frame.event or kind
-    if frame.raw.endswith(_BLANK_LINES) and name == frame.event:
-        return frame.raw
-    if frame.comment:
-        return frame.raw.rstrip(b"\r\n") + b"\n\n"
-    lines = b"".join(b"data: " + line + b"\n" for line in frame.data.split(b"\n"))
-    return (b"event: " + name.encode() + b"\n" if name else b"") + lines + b"\n"

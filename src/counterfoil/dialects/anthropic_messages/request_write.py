@@ -128,7 +128,7 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
     _write_rest(body, request, desk)
     if request.stream:
         body["stream"] = True
-    _leave_out_unsupported(body, quirks, desk)
+    desk.leave_out(body, quirks.unsupported - {ADAPTIVE_THINKING})
     return WrittenRequest(encode(as_provider_wants(body, quirks)), desk.dropped)
 
 
@@ -304,18 +304,3 @@ def _text(raw: msgspec.Raw | None) -> str | None:
         return None if raw is None or not given(raw) else msgspec.json.decode(raw, type=str)
     except UNREADABLE:
         return None
-
-
-def _leave_out_unsupported(body: Block, quirks: Quirks, desk: Desk) -> None:
-    """Fields of this dialect that the provider or the model refuses; "output_config.effort" for one inside another."""
-    for name in sorted(quirks.unsupported - {ADAPTIVE_THINKING}):
-        outer, _, inner = name.partition(".")
-        held = body.get(outer)
-        if inner and isinstance(held, dict) and inner in held:
-            desk.cannot(name, "the provider refuses it for this model")
-            body[outer] = {key: value for key, value in held.items() if key != inner}
-            if not body[outer]:
-                del body[outer]
-        elif not inner and outer in body:
-            desk.cannot(name, "the provider refuses it for this model")
-            del body[outer]

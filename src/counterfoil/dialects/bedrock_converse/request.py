@@ -99,7 +99,7 @@ def _body(request: ChatRequest, model: str, quirks: Quirks, desk: Desk) -> Block
     _write_rest(body, extra, request, desk)
     if extra:
         body["additionalModelRequestFields"] = extra
-    _leave_out_unsupported(body, quirks, desk)
+    desk.leave_out(body, quirks.unsupported, _CLIENT_NAMES)
     return body
 
 
@@ -261,21 +261,6 @@ def _object(name: str, raw: msgspec.Raw, desk: Desk) -> dict[str, msgspec.Raw]:
 
 def _value(raw: msgspec.Raw) -> object:
     return msgspec.json.decode(raw)
-
-
-def _leave_out_unsupported(body: Block, quirks: Quirks, desk: Desk) -> None:
-    """Fields of this dialect that the provider or the model refuses; "inferenceConfig.topP" for one inside another."""
-    for name in sorted(quirks.unsupported):
-        outer, _, inner = name.partition(".")
-        held = body.get(outer)
-        if inner and isinstance(held, dict) and inner in held:
-            desk.cannot(_CLIENT_NAMES.get(name, name), "the provider refuses it for this model")
-            body[outer] = {key: value for key, value in held.items() if key != inner}
-            if not body[outer]:
-                del body[outer]
-        elif not inner and outer in body:
-            desk.cannot(_CLIENT_NAMES.get(name, name), "the provider refuses it for this model")
-            del body[outer]
 
 
 _CLIENT_NAMES: Final[Mapping[str, str]] = {

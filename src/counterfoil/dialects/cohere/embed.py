@@ -105,9 +105,7 @@ def write_request(request: EmbedRequest, model: str, quirks: Quirks, drop: bool)
             body[name] = raw
         else:
             desk.cannot(name, _NO_WORD)
-    for name in sorted(quirks.unsupported & body.keys()):
-        desk.cannot(name, "the provider refuses it for this model")
-        del body[name]
+    desk.leave_out(body, quirks.unsupported)
     return WrittenRequest(encode(body), desk.dropped)
 
 

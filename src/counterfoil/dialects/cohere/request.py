@@ -71,9 +71,7 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
     _write_format(body, request, desk)
     _write_sampling(body, request, desk)
     _write_rest(body, request, desk)
-    for name in sorted(quirks.unsupported & body.keys()):
-        desk.cannot(name, "the provider refuses it for this model")
-        del body[name]
+    desk.leave_out(body, quirks.unsupported)
     if request.stream:
         body["stream"] = True
     return WrittenRequest(encode(body), desk.dropped)

@@ -13,6 +13,7 @@ import msgspec
 
 from counterfoil.core.error import Failure
 from counterfoil.core.event import ChoiceFinished, Event, ReplyFailed
+from counterfoil.dialects.blocks import BLANK_LINES
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
 from counterfoil.dialects.gemini.door import ARRAY
 from counterfoil.dialects.gemini.encode import GeminiEncoder, Writing
@@ -111,7 +112,7 @@ class GeminiRelay:
         """One frame. `usage`: of the last one."""
         mended = self._mended(fields, usage)
         if frame is not None and mended == dict(fields):
-            if self._as_events and frame.raw.endswith(_BLANK_LINES) and frame.raw.startswith(b"data: "):
+            if self._as_events and frame.raw.endswith(BLANK_LINES) and frame.raw.startswith(b"data: "):
                 return frame.raw
             return self._writing.frame(compact(frame.data))
         return self._writing.frame(compact(encode(mended)))
@@ -154,7 +155,6 @@ class GeminiRelay:
 
 
 _ABSENT: Final = msgspec.Raw()
-_BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 def _same_or(before: msgspec.Raw | None, now: bytes) -> msgspec.Raw:

@@ -146,7 +146,7 @@ def chat_body(request: ChatRequest, quirks: Quirks, desk: Desk) -> Body:
     if request.user is not None:
         desk.name("user")
     _write_rest(body, request, desk)
-    _leave_out_unsupported(body, quirks, desk)
+    desk.leave_out(body, quirks.unsupported - _OURS)
     return body
 
 
@@ -308,18 +308,3 @@ def _put_into(body: Body, outer: str, fields: Mapping[str, object]) -> None:
     """Fields for an object of the body. What is there already was said by a canonical word, and stands."""
     held = body.get(outer)
     body[outer] = {**fields, **(held if isinstance(held, dict) else {})}
-
-
-def _leave_out_unsupported(body: Body, quirks: Quirks, desk: Desk) -> None:
-    """Fields of this dialect that the provider or the model refuses; "generationConfig.seed" for one inside another."""
-    for name in sorted(quirks.unsupported - _OURS):
-        outer, _, inner = name.partition(".")
-        held = body.get(outer)
-        if inner and isinstance(held, dict) and inner in held:
-            desk.cannot(name, "the provider refuses it for this model")
-            body[outer] = {key: value for key, value in held.items() if key != inner}
-            if not body[outer]:
-                del body[outer]
-        elif not inner and outer in body:
-            desk.cannot(name, "the provider refuses it for this model")
-            del body[outer]

@@ -147,9 +147,7 @@ def write_request(request: CompleteRequest, model: str, quirks: Quirks, drop: bo
         body["n"] = request.n
     for name in request.rest:
         desk.cannot(name, "the completions API has no such parameter")
-    for name in [name for name in body if name in quirks.unsupported and name not in _ALWAYS]:
-        desk.cannot(name, "this provider refuses it")
-        del body[name]
+    desk.leave_out(body, quirks.unsupported - _ALWAYS)
     if request.stream:
         body["stream"] = True
         if quirks.stream_options:

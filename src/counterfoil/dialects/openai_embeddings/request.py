@@ -106,9 +106,7 @@ def write_request(request: EmbedRequest, model: str, quirks: Quirks, drop: bool)
             desk.cannot(name, "the embeddings API has no such parameter")
     for name in request.rest:
         desk.cannot(name, "the embeddings API has no such parameter")
-    for name in [name for name in body if name in quirks.unsupported]:
-        desk.cannot(name, "this provider refuses it")
-        del body[name]
+    desk.leave_out(body, quirks.unsupported)
     return WrittenRequest(encode(body), desk.dropped)
 
 

@@ -15,23 +15,16 @@ import msgspec
 
 from counterfoil.core.error import Failure
 from counterfoil.core.event import Event, ReplyFailed
+from counterfoil.dialects.blocks import BLANK_LINES, Repair, own_block
 from counterfoil.dialects.dialect import FinalUsage, Quirks, ReplyFacts
 from counterfoil.dialects.openai_responses.encode import frame_bytes
 from counterfoil.dialects.openai_responses.failure import error_event, response_error, write_failure
 from counterfoil.dialects.openai_responses.usage import write_usage
-from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, encode, fields_of, given
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, encode, fields_in, fields_of, given
 from counterfoil.framing.frame import Frame
 from counterfoil.framing.sse import is_text
 
-__all__ = ["HELD_LIMIT", "REPAIRS", "Repair", "ResponsesRelay"]
-
-
-class Repair(msgspec.Struct, frozen=True):
-    """One thing that is repaired: where, into what, and why."""
-
-    where: str
-    into: str
-    cites: str
+__all__ = ["HELD_LIMIT", "REPAIRS", "ResponsesRelay"]
 
 
 _WIRE: Final = "WIRE 3, Responses"
@@ -59,7 +52,6 @@ HELD_LIMIT: Final = 8 * 2**20
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _ITEM_DONE: Final = "response.output_item.done"
 _DONE: Final = b"[DONE]"
-_BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _NULL: Final = msgspec.Raw(b"null")
 _SAME_EVERYWHERE: Final = ("id", "created_at")
 
@@ -98,7 +90,7 @@ class ResponsesRelay:
             self._last = self._last or frame
             return b""
         if frame.comment:
-            return _own(frame) if is_text(frame.raw) else b""
+            return own_block(frame) if is_text(frame.raw) else b""
         if frame.data.strip() in (b"", _DONE):
             return b""
         try:
@@ -121,7 +113,7 @@ class ResponsesRelay:
         if not self._facts.streamed:
             told = self._settled(fields, final)
             return self._last.data if _unchanged(fields, told) else encode(told)
-        response = _inside(fields.get("response"))
+        response = fields_in(fields.get("response"))
         told = self._settled(response, final)
         repaired = fields if _unchanged(response, told) else {**fields, "response": told}
         return self._numbered(self._last, fields, repaired, _HEAD.decode(self._last.data))
@@ -130,7 +122,7 @@ class ResponsesRelay:
         """An `error` event and the response that failed; the error body where the reply is whole."""
         if not self._facts.streamed:
             return write_failure(failure)
-        theirs = _inside(self._failed)
+        theirs = fields_in(self._failed)
         response = self._named(theirs) if theirs else self._response("failed")
         response["error"] = response_error(failure)
         return self._ours("error", error_event(failure)) + self._ours("response.failed", {"response": response})
@@ -166,12 +158,12 @@ class ResponsesRelay:
             self._held += len(frame.data)
             self._items.append(msgspec.Raw(bytes(head.item)))
         if not given(head.response):
-            if self._in_order(head) and frame.event and frame.raw.endswith(_BLANK_LINES):
+            if self._in_order(head) and frame.event and frame.raw.endswith(BLANK_LINES):
                 self._number = head.sequence_number
                 return frame.raw
             return self._numbered(frame, fields_of(frame.data), None, head)
         fields = fields_of(frame.data)
-        response = _inside(head.response)
+        response = fields_in(head.response)
         told = self._named(response)
         if given(response.get("usage", NOT_SENT)):
             told["usage"] = _NULL
@@ -212,7 +204,7 @@ class ResponsesRelay:
         if self._in_order(head):
             self._number = head.sequence_number
             if repaired is None or repaired is fields:
-                return _own(frame, kind)
+                return own_block(frame, kind)
             return frame_bytes(kind, repaired)
         self._number = 0 if self._number is None else self._number + 1
         return frame_bytes(kind, {**(fields if repaired is None else repaired), "sequence_number": self._number})
@@ -225,14 +217,6 @@ class ResponsesRelay:
 def _kind(head: _Head, frame: Frame) -> str:
     """The event's type. What would break the line of its name is none."""
     return head.type if isinstance(head.type, str) and head.type.isprintable() and head.type else frame.event
-
-
-def _inside(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
-    """The fields of an object; none of what is no object."""
-    try:
-        return fields_of(raw) if raw is not None and given(raw) else {}
-    except UNREADABLE:
-        return {}
 
 
 def _unchanged(before: Mapping[str, msgspec.Raw], now: Mapping[str, object]) -> bool:
@@ -257,14 +241,3 @@ def _alike(before: msgspec.Raw, now: msgspec.Raw) -> bool:
         return given(before) and bool(msgspec.json.decode(before) == msgspec.json.decode(now))
     except UNREADABLE:
         return False
-
-
-def _own(frame: Frame, kind: str = "") -> bytes:
-    """The frame's own bytes, with the event name or the blank line it lacks."""
-    name = frame.event or kind
-    if frame.raw.endswith(_BLANK_LINES) and name == frame.event:
-        return frame.raw
-    if frame.comment:
-        return frame.raw.rstrip(b"\r\n") + b"\n\n"
-    lines = b"".join(b"data: " + line + b"\n" for line in frame.data.split(b"\n"))
-    return (b"event: " + name.encode() + b"\n" if name else b"") + lines + b"\n"

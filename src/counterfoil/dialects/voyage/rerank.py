@@ -68,9 +68,7 @@ def write_request(request: RerankRequest, model: str, quirks: Quirks, drop: bool
             body[name] = raw
         else:
             desk.cannot(name, "Voyage's rerank has no such parameter")
-    for name in sorted(quirks.unsupported & body.keys()):
-        desk.cannot(name, "the provider refuses it for this model")
-        del body[name]
+    desk.leave_out(body, quirks.unsupported)
     return WrittenRequest(encode(body), desk.dropped)
 
 
