@@ -27,3 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`--kills N`: how often `tests/shells/test_kill.py` kills. `--write-pages`: see the grid of crossings."""
     parser.addoption("--write-pages", action="store_true", help="write the pages of the grid of crossings again")
     parser.addoption("--kills", type=int, default=56, help="how often the gateway is killed")
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a body may come late and its connection is used again: for who counts connections, on any machine."""
+    monkeypatch.setattr("counterfoil.transport.blocking.LINGER", 10.0)
+    for module in ("http", "pooled"):
+        monkeypatch.setattr(f"counterfoil.transport.{module}.DRAIN_SECONDS", 10.0)

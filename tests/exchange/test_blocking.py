@@ -60,6 +60,7 @@ def here() -> Iterator[Place]:
         place.transport.close()
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_connection_is_used_again_also_by_another_thread(here: Place) -> None:
     def pull() -> bytes:
         return b"".join(here.run())
@@ -72,6 +73,7 @@ def test_a_connection_is_used_again_also_by_another_thread(here: Place) -> None:
     assert here.books.exits == [Exit.COMPLETED] * 4
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_many_threads_share_a_transport_and_never_see_each_other(here: Place) -> None:
     here.provider.default = lambda request: chat_reply(
         text=f"<{request.json['user']}>", usage=Counts(input=1, output=1)

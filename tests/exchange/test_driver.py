@@ -183,7 +183,9 @@ def test_a_stream_is_carried_and_booked_and_its_connection_used_again() -> None:
                 assert outcome.failure is None
                 assert client.data.endswith(b"[DONE]\n\n")
                 assert client.over
-                await asyncio.sleep(0.05)  # the last chunk's end is on its way
+                await here.provider.wait_for(lambda: here.provider.served[-1].ended)
+                for _ in range(10):  # the last chunk's end is there, and is read
+                    await asyncio.sleep(0)
             assert here.books.exits == [Exit.COMPLETED] * 3
             assert here.provider.connections == 1
 
@@ -391,10 +393,10 @@ def test_a_client_that_was_slow_does_not_make_the_provider_late() -> None:
             here.provider.queue(REPLY.hold_at(1, "more"))
             client = ListClient()
             client.room.clear()
-            run = here.run(client, here.deployment(timeouts=Timeouts(between_frames=0.4)))
+            run = here.run(client, here.deployment(timeouts=Timeouts(between_frames=1.0)))
             task = asyncio.create_task(run.wait())
             await client.got.wait()
-            await asyncio.sleep(0.6)  # longer than a provider may be silent
+            await asyncio.sleep(1.2)  # longer than a provider may be silent
             client.room.set()
             await asyncio.sleep(0.15)  # the ticker looks at the next read
             here.provider.release("more")

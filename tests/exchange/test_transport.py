@@ -88,7 +88,9 @@ def test_a_connection_is_not_lent_while_something_of_its_reply_is_still_to_come(
         assert provider.connections == 2
         provider.release("end")
         await read_all(second)
-        await asyncio.sleep(0.05)  # the first one's drain
+        await provider.wait_for(lambda: provider.served[0].ended)
+        for _ in range(10):  # the first one's drain reads the end that is there
+            await asyncio.sleep(0)
         third = await post(transport, url)
         await read_all(third)
         assert provider.connections == 2

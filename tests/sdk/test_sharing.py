@@ -25,6 +25,7 @@ __all__: list[str] = []
 PLAN = ChatReply(usage=Counts(input=10, output=3))
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_sixteen_threads_share_a_client(provider: Playback) -> None:
     provider.default = chat_player(PLAN)
     together = threading.Barrier(16)
@@ -53,6 +54,7 @@ def test_sixteen_threads_share_a_client(provider: Playback) -> None:
     assert provider.connections <= 32, "connections are used again"
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_one_async_client_serves_loops_one_after_the_other(provider: Playback) -> None:
     client = counterfoil.AsyncClient(base_url=provider.base_url)
 
