@@ -139,6 +139,14 @@ def test_a_frame_that_failed_is_not_carried() -> None:
         assert relay.carry(frame, decoder.feed(frame)) == b""
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_failure_is_a_frame_of_a_stream_and_the_body_of_a_whole_reply(streamed: bool) -> None:
+    told = GeminiRelay(facts(streamed=streamed), PLAIN).fail(FAILURE)
+    body = told.removeprefix(b"data: ") if streamed else told
+    assert told.startswith(b"data: ") is streamed
+    assert json.loads(body)["error"]["code"] == 503
+
+
 def test_a_whole_reply_keeps_its_values_and_gets_the_settled_usage() -> None:
     body = json.dumps(
         chunk(candidate({"text": "High."}, finish="STOP"), said=usage(9, 4, extra=1), **NAMED), indent=1

@@ -165,12 +165,30 @@ def test_a_call_left_open_is_whole_when_its_candidate_finishes() -> None:
     assert found.tools == [("", "tide", {"a": "b"})]
 
 
-@pytest.mark.parametrize("path", ["", "a", "$", "$..a", "$.a[", "$.a[x]", "$" + ".a" * 100, "$.l[99999]"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "a",
+        "$",
+        "$..a",
+        "$.a[",
+        "$.a[x]",
+        "$" + ".a" * 100,
+        "$.l[99999]",
+        "$.ok.a",
+        "$.ok[0]",
+        "$.l.a",
+        "$.l[0].a",
+        "$.l[0][0]",
+    ],
+)
 def test_a_path_that_leads_nowhere_harms_nothing(path: str) -> None:
-    pieces = [{"jsonPath": "$.ok", "numberValue": 1}, {"jsonPath": path, "stringValue": "x"}]
+    known = [{"jsonPath": "$.ok", "numberValue": 1}, {"jsonPath": "$.l[0]", "numberValue": 2}]
+    pieces = [*known, {"jsonPath": path, "stringValue": "x"}]
     found = decode(sse(chunk(candidate({"functionCall": {"name": "f", "partialArgs": pieces}}))))
     failed = found.of(ReplyFailed)
-    assert failed or found.tools == [("", "f", {"ok": 1})]
+    assert failed or found.tools == [("", "f", {"ok": 1, "l": [2]})]
     assert all(event.failure.kind is FailureKind.BAD_REPLY for event in failed)
 
 

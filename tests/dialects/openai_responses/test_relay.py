@@ -61,6 +61,17 @@ def test_a_stream_that_needs_nothing_keeps_its_bytes() -> None:
     assert relayed(body.replace(b'": ', b'":')) == body.replace(b'": ', b'":')
 
 
+def test_a_member_called_error_in_an_event_is_carried_like_any_other() -> None:
+    frames = reply(*EVERYTHING)
+    frames[5]["error"] = {"code": "of_theirs"}
+    assert relayed(sse(*frames)) == sse(*frames)
+
+
+def test_an_error_that_names_no_event_is_told_once() -> None:
+    body = sse(*start()) + b'data: {"error": {"message": "Busy.", "code": "server_error"}}\n\n'
+    assert [frame["type"] for frame in failed(body)[2:]] == ["error", "response.failed"]
+
+
 def test_a_whole_response_that_needs_nothing_keeps_its_bytes() -> None:
     body = json.dumps(response(output=[]), indent=1).encode()
     assert relayed(body, streamed=False) == body
