@@ -27,6 +27,7 @@ from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseForma
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.dialects.openai_chat.request import NESTING_LIMIT, patch_request, read_request
+from counterfoil.driver.deployment import load_table
 from tests import wire
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "When is low tide?"}]
@@ -601,6 +602,37 @@ def test_a_field_the_provider_refuses_is_refused_by_name_or_dropped_by_name() ->
         written(asking(seed=1), quirks)
     assert dropped(asking(seed=1), quirks) == ("seed",)
     assert "seed" not in written(asking(seed=1), quirks, drop=True)
+
+
+THOUGHTS = (
+    Message("user", (Text("Hi"),), name="ann"),
+    Message("assistant", (Reasoning("Greet.", "sig", "anthropic_messages"), RedactedReasoning("x"), Text("Hello"))),
+    Message("user", (Text("And?"),)),
+)
+
+
+@pytest.mark.parametrize("provider", ["groq", "cerebras", "mistral"])
+def test_thoughts_of_a_history_are_left_out_where_the_provider_refuses_the_field(provider: str) -> None:
+    quirks = load_table()[provider].quirks
+    wrote = OPENAI_CHAT.write_request(asking(*THOUGHTS), "m", quirks, False)
+    kept = {} if provider == "mistral" else {"name": "ann"}
+    assert msgspec.json.decode(wrote.body)["messages"] == [
+        {"role": "user", "content": "Hi", **kept},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "And?"},
+    ]
+    assert {"messages.reasoning_content", "messages.reasoning_details"} <= set(wrote.dropped)
+    assert ("messages.name" in wrote.dropped) == (not kept)
+    usual = written(asking(*THOUGHTS))["messages"]
+    assert (usual[0]["name"], usual[1]["reasoning_content"]) == ("ann", "Greet.")  # everyone else's
+
+
+def test_who_asks_is_named_and_not_refused_where_the_provider_knows_no_such_field() -> None:
+    """Claude Code says `metadata.user_id` with each request; Mistral answers `user` with a 422."""
+    quirks = load_table()["mistral"].quirks
+    wrote = OPENAI_CHAT.write_request(asking(user="ann"), "m", quirks, False)
+    assert "user" not in msgspec.json.decode(wrote.body)
+    assert wrote.dropped == ("user",)
 
 
 def test_a_cache_mark_is_named_as_dropped_and_never_refused() -> None:

@@ -61,6 +61,8 @@ _SAME_NAME: Final = (
     "user",
 )
 """Fields that are called the same here and on the wire."""
+_BESIDE_CONTENT: Final = ("name", "reasoning_content", "reasoning_details")
+"""What a message carries beside its content, and some providers refuse (`messages.name` in `Quirks.unsupported`)."""
 
 
 class _Lost:
@@ -115,7 +117,8 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
         (lost.leave if asks_nothing(name) else lost.add)(name)
     for name in [name for name in body if name in quirks.unsupported and name not in _ALWAYS]:
         del body[name]
-        lost.add(name)
+        (lost.leave if name == "user" else lost.add)(name)
+    _without(body["messages"], quirks.unsupported, lost)
     if request.stream:
         body["stream"] = True
         if quirks.stream_options:
@@ -170,6 +173,16 @@ def _messages(messages: Iterable[Message], lost: _Lost) -> list[dict[str, Any]]:
         if spoken or not message.parts:
             written.append(_named({"role": role, "content": _content(spoken, lost)}, message))
     return written
+
+
+def _without(messages: list[dict[str, Any]], unsupported: frozenset[str], lost: _Lost) -> None:
+    """Leaves out of the history what the provider refuses in a message; each is named, and none asks anything."""
+    for name in _BESIDE_CONTENT:
+        if (place := f"messages.{name}") not in unsupported:
+            continue
+        for message in messages:
+            if message.pop(name, None) is not None:
+                lost.leave(place)
 
 
 def _named(written: dict[str, Any], message: Message) -> dict[str, Any]:
