@@ -13,8 +13,8 @@ from counterfoil.cli.output import print_json, print_line, print_table, tokens
 from counterfoil.cli.places import data_directory
 from counterfoil.exchange.carry import UNKNOWN as UNKNOWN_DIALECT
 from counterfoil.ledger.entry import Entry
-from counterfoil.ledger.price_table import PriceTable
 from counterfoil.ledger.price_sheet import SheetError
+from counterfoil.ledger.price_table import PriceTable
 from counterfoil.stores.explanation import Explanation, Part, ReadCounter, explain
 from counterfoil.stores.price_files import load_prices
 from counterfoil.stores.receipt import receipt_of
