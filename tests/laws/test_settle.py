@@ -298,6 +298,7 @@ def test_a_report_that_is_marked_as_an_estimate_stays_one_until_a_measure_replac
     assert not settle(reading_of(guessed, measured), Convention(), ended=ended).usage.estimated
     choices = reading_of(*(msgspec.structs.replace(guessed, scope=scope) for scope in (0, 1)))
     assert settle(choices, Convention(), ended=ended).usage.estimated
+    guessed, measured = Report({Counter.OUTPUT: 7}, estimated=True), Report({Counter.OUTPUT: 7})
     for one, other in ((guessed, measured), (measured, guessed)):
         mixed = reading_of(msgspec.structs.replace(one, scope=0), msgspec.structs.replace(other, scope=1))
         assert settle(mixed, Convention(), ended=ended).usage.vouched(OUTPUT_BUCKETS) is Provenance.ESTIMATED

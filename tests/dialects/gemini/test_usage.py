@@ -121,9 +121,17 @@ def test_a_detail_that_counts_nothing_makes_no_bucket(count: object) -> None:
     assert not found.discrepancies
 
 
-def test_details_of_the_output_are_cut_to_what_is_left_of_it() -> None:
-    found = settled(usage(9, 30, candidatesTokensDetails=details(audio=20, image=25)))
-    assert found.usage.buckets == {Bucket.INPUT: 9, Bucket.OUTPUT: 0, Bucket.OUTPUT_AUDIO: 20, Bucket.OUTPUT_IMAGE: 10}
+def test_details_are_cut_to_what_is_left_of_their_whole() -> None:
+    parts = details(audio=20, image=25)
+    found = settled(usage(40, 30, promptTokensDetails=parts, candidatesTokensDetails=parts))
+    assert found.usage.buckets == {
+        Bucket.INPUT: 0,
+        Bucket.INPUT_AUDIO: 20,
+        Bucket.INPUT_IMAGE: 20,
+        Bucket.OUTPUT: 0,
+        Bucket.OUTPUT_AUDIO: 20,
+        Bucket.OUTPUT_IMAGE: 10,
+    }
     assert not found.discrepancies
 
 

@@ -17,6 +17,7 @@ from counterfoil.core.event import (
     ReplyFailed,
     ReplyStarted,
     ToolArgumentsDelta,
+    ToolCallStarted,
 )
 from counterfoil.dialects.gemini.reply import ORIGIN
 from counterfoil.dialects.gemini_interactions import GEMINI_INTERACTIONS
@@ -104,6 +105,11 @@ def test_a_stream_and_the_whole_interaction_say_the_same() -> None:
         assert found.of(ChoiceFinished) == [ChoiceFinished(FinishReason.TOOL_CALLS, 0, "completed")]
         assert found.ended
         assert found.done
+
+
+def test_a_call_has_its_own_proof_and_says_it_before_itself() -> None:
+    found = whole("completed", {**CALL, "signature": "c2ln"})
+    assert found.events[1:3] == (ReasoningSigned("c2ln", origin=ORIGIN), ToolCallStarted(0, "fc-1", "tide"))
 
 
 def test_usage_is_geminis_under_other_names() -> None:
