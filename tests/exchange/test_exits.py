@@ -221,6 +221,7 @@ def test_a_rejected_request_used_nothing_and_costs_nothing() -> None:
     assert world.entry.status == 401
     assert world.entry.cost == 0
     assert world.status == 401
+    assert b"The provider refused the credential it was called with: Bad key" in world.sent, "it is not the client's"
 
 
 def test_nothing_is_sent_when_the_books_cannot_be_opened() -> None:

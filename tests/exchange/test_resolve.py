@@ -185,6 +185,23 @@ def test_a_route_has_its_own_policy_or_everyones() -> None:
     assert (resolver.resolve("b").stream_usage, resolver.resolve("b").missing_usage) == ("always", "null")
 
 
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ("perplexity/sonar", "perplexity/sonar"),
+        ("perplexity/perplexity/sonar", "perplexity/sonar"),
+        ("perplexity/openai/gpt-5.5", "openai/gpt-5.5"),
+        ("openai/gpt-4o-mini", "gpt-4o-mini"),
+    ],
+)
+def test_a_provider_that_calls_its_models_after_itself_is_asked_for_them_as_any_other(asked: str, sent: str) -> None:
+    provider, _, model = asked.partition("/")
+    environ = {"PERPLEXITY_API_KEY": "p", "OPENAI_API_KEY": "o"}
+    assert built(environ, provider=provider, model=model).deployment.model == sent
+    everyone = [found(name.partition("_")[0].lower(), variable=name) for name in environ]
+    assert discovering(*everyone, environ=environ).resolve(asked).deployments[0].model == sent
+
+
 def test_the_providers_model_name_works_too_when_only_one_place_serves_it() -> None:
     resolver = configured(fast=(openai(),), safe=(openai(), openai("gpt-4o", timeouts=Timeouts(connect=1))))
     route = resolver.resolve("gpt-4o-mini")

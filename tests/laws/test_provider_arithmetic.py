@@ -327,6 +327,14 @@ def test_a_report_of_nothing_but_zeros_beside_text_is_no_measure_and_no_free_cal
     assert settled.provider_total == 0
 
 
+@pytest.mark.parametrize("only", [Counter.INPUT, Counter.OUTPUT])
+def test_one_zero_that_is_all_that_was_said_beside_text_is_no_measure_either(only: Counter) -> None:
+    settled = _settled(Convention(), Report({only: 0}), seen=Delivered(input=50, output=30, since_report=0))
+    assert (settled.usage.input_tokens, settled.usage.output_tokens) == (50, 30)
+    assert set(settled.usage.provenance.values()) == {Provenance.ESTIMATED}
+    assert _kinds(settled) == [DiscrepancyKind.ZERO_BESIDE_TEXT]
+
+
 def test_the_bill_of_a_report_of_nothing_but_zeros_is_no_measure_either() -> None:
     billed = Report({**ZEROS.counts, Counter.BILLED_INPUT: 0, Counter.BILLED_OUTPUT: 0})
     assert _settled(Convention(), billed, seen=Delivered(input=50, output=30)).usage.priced[Bucket.OUTPUT] == 30

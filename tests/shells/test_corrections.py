@@ -79,7 +79,7 @@ def test_a_gateway_books_the_estimate_and_then_its_correction(
         assert "Counted again" in shown
         assert "o200k_base" in shown
     assert main(["verify", *here]) == 0
-    assert "(1 attempts)" in capsys.readouterr().out
+    assert "(1 attempt)" in capsys.readouterr().out
 
 
 def test_a_reply_that_was_cut_is_corrected_as_far_as_it_came(tmp_path: Path) -> None:

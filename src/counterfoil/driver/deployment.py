@@ -96,7 +96,7 @@ def build_deployment(
     secret, secrets = _secret(written, row, address.own, environ, warnings)
     if row.auth.service and secret is None and place.region is None:  # a signature names it
         raise DeploymentError(missing(row, "region", row.region_env))
-    model = written.model.removeprefix(row.collection)
+    model = row.model_name(written.model)
     check_model(model, row)
     _check_headers(written.headers)
     prices = _prices(written.prices)

@@ -32,7 +32,17 @@ from counterfoil.exchange.command import (
     Start,
 )
 from counterfoil.exchange.crossing import Crossing
-from counterfoil.exchange.ending import CUT, DEFECT, Attempted, bad_reply, failure_of, final_usage, redirected, web_page
+from counterfoil.exchange.ending import (
+    CUT,
+    DEFECT,
+    Attempted,
+    bad_reply,
+    failure_of,
+    final_usage,
+    redirected,
+    web_page,
+    whose_key,
+)
 from counterfoil.exchange.reply import Followed, Reply, Step, is_streamed, is_web_page, request_id
 from counterfoil.exchange.route import Deployment
 from counterfoil.exchange.transcript import meter_of, recount_of
@@ -151,7 +161,7 @@ class Running:
         if head.status < 400:
             failure = redirected(head.status)
         else:
-            failure = self._deployment.dialect.read_failure(head.status, head.headers, body[:ERROR_BODY])
+            failure = whose_key(self._deployment.dialect.read_failure(head.status, head.headers, body[:ERROR_BODY]))
         self.meter.identify(request_id(head.headers))
         entry = yield from self._close(self._entry(Exit.REJECTED, detail=failure.kind.value))
         if isinstance(answer, Interrupted):

@@ -13,7 +13,18 @@ from counterfoil.dialects.dialect import FinalUsage, MissingUsage
 from counterfoil.exchange.command import Interrupted
 from counterfoil.ledger.entry import Entry, Exit
 
-__all__ = ["CUT", "DEFECT", "NO_USAGE", "Attempted", "bad_reply", "failure_of", "final_usage", "redirected", "web_page"]
+__all__ = [
+    "CUT",
+    "DEFECT",
+    "NO_USAGE",
+    "Attempted",
+    "bad_reply",
+    "failure_of",
+    "final_usage",
+    "redirected",
+    "web_page",
+    "whose_key",
+]
 
 
 class Attempted(msgspec.Struct, frozen=True):
@@ -78,6 +89,14 @@ def failure_of(interruption: Interrupted) -> Failure:
 
 def bad_reply(message: str) -> Failure:
     return Failure(FailureKind.BAD_REPLY, message, Fault.PROVIDER, 502)
+
+
+def whose_key(failure: Failure) -> Failure:
+    """A credential that the provider refuses is not the one the client shows the gateway; its words sound as if."""
+    if failure.kind is not FailureKind.AUTHENTICATION:
+        return failure
+    message = f"The provider refused the credential it was called with: {failure.message}"
+    return msgspec.structs.replace(failure, message=message)
 
 
 def redirected(status: int) -> Failure:

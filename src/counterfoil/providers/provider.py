@@ -175,6 +175,17 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             evidence=face.evidence,
         )
 
+    def means(self, model: str) -> bool:
+        """Whether a model's bare name is one of this provider's."""
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    def model_name(self, written: str) -> str:
+        """The name this provider knows a model by. `provider/model` has taken off a beginning that is part of the name
+        where its models are called after it: Perplexity's is `perplexity/sonar`."""
+        name = written.removeprefix(self.collection)
+        whole = f"{self.name}/{name}"
+        return whole if self.means(whole) and not self.means(name) else name
+
     def convention_for(self, model: str, default: Convention) -> Convention:
         """How this provider counts `model`; `default` is its dialect's convention."""
         for rule in self.model_rules:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -64,7 +63,7 @@ def is_base_url(text: str) -> bool:
 
 def matching(rows: Iterable[Provider], model: str) -> tuple[Provider, ...]:
     """The rows whose patterns mean `model` when a client names no provider."""
-    return tuple(row for row in rows if any(fnmatchcase(model, pattern) for pattern in row.models))
+    return tuple(row for row in rows if row.means(model))
 
 
 def proven_by(table: Mapping[str, Provider], recording: str) -> Provider | None:

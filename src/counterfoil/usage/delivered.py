@@ -7,6 +7,7 @@ Rule 2: text contradicts a zero: a report of nothing but zeros beside it is no m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -37,6 +38,9 @@ class Delivered(msgspec.Struct, frozen=True):
     """A filter ended every choice that finished: the text may be the filter's own, and a report of zeros true."""
 
 
+_MEASURES: Final = (Counter.INPUT, Counter.OUTPUT)
+
+
 def is_hollow(whole: Mapping[Counter, Observation], delivered: Delivered) -> bool:
     """Whether zeros are all that was said beside a text: no measure of a reply that read and wrote something.
 
@@ -45,7 +49,7 @@ def is_hollow(whole: Mapping[Counter, Observation], delivered: Delivered) -> boo
     """
     if delivered.filtered or not delivered.output + delivered.reasoning:
         return False
-    return {Counter.INPUT, Counter.OUTPUT} <= whole.keys() and not any(said.value for said in whole.values())
+    return not whole.keys().isdisjoint(_MEASURES) and not any(said.value for said in whole.values())
 
 
 def is_underivable(top: Usage, delivered: Delivered) -> bool:
