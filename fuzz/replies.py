@@ -92,7 +92,7 @@ def recorded(directory: Path | None, dialect: str | None = None) -> Iterator[Cas
             record = read_record(path.stem, path.read_bytes(), table)
             if record.status < 300 and 0 < len(record.data) <= LARGEST:
                 quirks = Quirks() if record.provider is None else record.provider.quirks_for(record.model)
-                yield Case(record.dialect.name, record.streamed, min(record.choices, 8), quirks, record.data)
+                yield Case(record.dialect.name, record.streamed, min(record.asked.choices, 8), quirks, record.data)
 
 
 def shared() -> Path | None:

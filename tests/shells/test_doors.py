@@ -403,12 +403,13 @@ def test_a_request_id_that_cannot_be_repeated_is_replaced(served: RunningGateway
         ("PUT", "/v1/messages"),
     ],
 )
-def test_every_answer_names_its_request_and_only_an_exchange_names_one(
-    served: RunningGateway, method: str, path: str
-) -> None:
+def test_every_answer_names_its_request_and_an_exchange(served: RunningGateway, method: str, path: str) -> None:
     answer = served.call(method, path)
     assert len(answer.headers["x-request-id"]) == 36
-    assert "x-counterfoil-exchange" not in answer.headers
+    assert answer.headers["x-counterfoil-exchange"] == answer.headers["x-request-id"]
+    named = served.call(method, path, headers={"x-request-id": "mine"})
+    assert (named.headers["x-request-id"], len(named.headers["x-counterfoil-exchange"])) == ("mine", 36)
+    assert served.get(f"/v1/receipts/{answer.headers['x-counterfoil-exchange']}").status == 404
 
 
 # ---- HEAD and the list of models

@@ -89,7 +89,7 @@ class Running:
         self._unsent = False
         self._closed: Entry | None = None
         self._status: int | None = None
-        self._headers: dict[str, str] = {"x-counterfoil-exchange": call.exchange}
+        self._headers: dict[str, str] = {}
         if dropped:
             self._headers["x-counterfoil-dropped"] = ", ".join(dropped)
         self._guesses = True

@@ -94,7 +94,7 @@ def answer_failure(call: Call, context: Context, failure: Failure) -> Generator[
     """Tell the client, in its dialect, what went wrong and whose fault it was."""
     if failure.status > _LAST_STATUS:
         failure = msgspec.structs.replace(failure, status=502)
-    headers = {"content-type": "application/json", "x-counterfoil-exchange": call.exchange}
+    headers = {"content-type": "application/json"}
     if failure.retry_after is not None:
         headers["retry-after"] = str(math.ceil(failure.retry_after))  # whole seconds (RFC 9110, 10.2.3)
     # Every dialect answers it so, whatever the provider behind another one does (Groq: 413).

@@ -100,10 +100,11 @@ def headers_of(scope: Scope) -> dict[bytes, bytes]:
 
 
 def names_of(headers: Mapping[bytes, bytes], id_: str) -> tuple[tuple[bytes, bytes], ...]:
-    """The headers that name an answer: the request's own `x-request-id` where it can be repeated, else `id_`."""
-    own = headers.get(b"x-request-id")
-    name = own if own and _REPEATED.fullmatch(own) else id_.encode()
-    return tuple([(header, name) for header in _ID_HEADERS])
+    """The headers that name an answer: the request's own `x-request-id` where it can be repeated, else `id_`; and the
+    exchange, which is `id_`. Of a request that came to none the books know nothing under that name."""
+    exchange, own = id_.encode(), headers.get(b"x-request-id")
+    name = own if own and _REPEATED.fullmatch(own) else exchange
+    return (*[(header, name) for header in _ID_HEADERS], (b"x-counterfoil-exchange", exchange))
 
 
 class AsgiClient:
