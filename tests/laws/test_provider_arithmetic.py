@@ -212,6 +212,45 @@ def test_hidden_thinking_outside_the_completion_is_counted_once() -> None:
     assert settled.usage.total_tokens == 109
 
 
+@pytest.mark.parametrize("reasoning_is_inside", [True, False])
+@pytest.mark.parametrize(
+    ("itemised", "answer", "thought", "vouched"),
+    [
+        (28, 6, 28, Provenance.REPORTED),  # all that the total has beyond the sum
+        (10, 6, 28, Provenance.DERIVED),  # more than the completion holds: of the rest, which has 18 more
+        (0, 6, 28, Provenance.DERIVED),
+    ],
+)
+def test_thinking_that_is_itemised_and_in_the_total_only_is_counted_once(
+    reasoning_is_inside: bool, itemised: int, answer: int, thought: int, vouched: Provenance
+) -> None:
+    inside = Convention().output_includes if reasoning_is_inside else REASONING_OUTSIDE.output_includes
+    counts = {Counter.INPUT: 66, Counter.OUTPUT: 6, Counter.REASONING: itemised, Counter.TOTAL: 100}
+    settled = _settled(Convention(hidden_reasoning=True, output_includes=inside), Report(counts))
+    usage = settled.usage
+    assert (usage.buckets[Bucket.OUTPUT], usage.buckets[Bucket.REASONING]) == (answer, thought)
+    assert (usage.output_tokens, usage.total_tokens, usage.excess) == (34, 100, {})
+    assert usage.provenance[Bucket.REASONING] is vouched
+    assert _kinds(settled) == []
+
+
+def test_thinking_inside_the_completion_and_more_of_it_in_the_total_add_up() -> None:
+    counts = {Counter.INPUT: 66, Counter.OUTPUT: 6, Counter.REASONING: 3, Counter.TOTAL: 100}
+    usage = _settled(Convention(hidden_reasoning=True), Report(counts)).usage
+    assert (usage.buckets[Bucket.OUTPUT], usage.buckets[Bucket.REASONING], usage.total_tokens) == (3, 31, 100)
+
+
+def test_more_thinking_than_a_total_has_room_for_is_billed_as_itemised_and_kept_as_a_discrepancy() -> None:
+    counts = {Counter.INPUT: 66, Counter.OUTPUT: 6, Counter.REASONING: 40, Counter.TOTAL: 100}
+    inside = _settled(Convention(hidden_reasoning=True), Report(counts))
+    assert (inside.usage.total_tokens, inside.usage.excess) == (100, {Bucket.REASONING: 6})
+    assert _kinds(inside) == [DiscrepancyKind.PART_EXCEEDS_WHOLE]
+    beside = Convention(hidden_reasoning=True, output_includes=REASONING_OUTSIDE.output_includes)
+    outside = _settled(beside, Report(counts))
+    assert (outside.usage.total_tokens, outside.usage.buckets[Bucket.REASONING]) == (112, 40)
+    assert _kinds(outside) == [DiscrepancyKind.TOTAL_MISMATCH]
+
+
 def test_azure_grok_cache_beyond_the_prompt_is_shown_and_not_billed() -> None:
     settled = _settled(Convention(), Report({Counter.INPUT: 7, Counter.CACHE_READ: 163, Counter.OUTPUT: 9}))
     usage = settled.usage
@@ -275,6 +314,13 @@ def test_a_choice_that_nobody_reported_is_estimated_also_where_it_alone_spoke() 
     settled = _settled(Convention(), Report({Counter.INPUT: 30, Counter.OUTPUT: 2}, scope=0), seen=seen)
     assert settled.usage.output_tokens == 15
     assert settled.usage.provenance[Bucket.OUTPUT] is Provenance.ESTIMATED
+
+
+def test_what_an_unreported_choice_said_after_the_last_report_is_estimated_once() -> None:
+    """Choice 0 finished and was reported; choice 1 had said 30, and said 20 more before the stream was cut."""
+    seen = Delivered(output=80, since_report=20, choices=frozenset({0, 1}), per_choice={0: 30, 1: 50})
+    settled = _settled(Convention(), Report({Counter.INPUT: 10, Counter.OUTPUT: 30}, scope=0), ended=False, seen=seen)
+    assert settled.usage.output_tokens == 80
 
 
 def _of_choice(choice: int, *, read: int, wrote: int) -> Report:

@@ -283,6 +283,19 @@ def test_a_total_below_what_it_should_hold_derives_nothing() -> None:
     assert (settled.usage.input_tokens, settled.usage.output_tokens) == (9, None)
 
 
+@given(st.tuples(*[st.integers(0, 60)] * 4))
+def test_a_total_that_may_hide_reasoning_is_the_total_and_no_token_of_it_is_counted_twice(
+    said: tuple[int, int, int, int],
+) -> None:
+    given_input, output, reasoning, hidden = said
+    total = given_input + output + hidden
+    counts = dict(zip((Counter.INPUT, Counter.OUTPUT, Counter.REASONING), said, strict=False))
+    usage = _settled({**counts, Counter.TOTAL: total}, Convention(hidden_reasoning=True)).usage
+    assert usage.total_tokens == sum(usage.buckets.values()) == total
+    assert usage.buckets[Bucket.REASONING] <= reasoning + hidden
+    assert usage.buckets[Bucket.REASONING] >= min(output + hidden, max(reasoning, hidden))
+
+
 def test_a_total_that_may_hide_reasoning_does_not_tell_the_output() -> None:
     settled = _settled({Counter.INPUT: 9, Counter.TOTAL: 30}, Convention(hidden_reasoning=True))
     assert (settled.usage.input_tokens, settled.usage.output_tokens) == (9, None)

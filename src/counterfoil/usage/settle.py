@@ -127,7 +127,8 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
         if counts.get(Counter.OUTPUT) == 0 and delivered.output + delivered.reasoning > 0:
             found.append(Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, delivered.output))
         said = whole.get(Counter.OUTPUT)
-        added = unreported.output if ended else unreported.output + (delivered.since_report or 0)
+        # What came after the last report is of choices that nobody reported, as far as there are any: not both are added.
+        added = unreported.output if ended else max(unreported.output, delivered.since_report or 0)
         # A line's output and one derived from the total of a whole reply are measures too; a placeholder is not.
         placeholder = not reading.lines and (not ended if said is None else said.provisional)
         measured = Bucket.OUTPUT in lines[-1].usage.buckets and not placeholder
@@ -208,13 +209,25 @@ def _derive(
         known[missing[0]] = rest
         return known, frozenset(missing)
     if not missing and rest > 0 and convention.hidden_reasoning:
-        if Counter.REASONING in convention.output_includes:
-            known[Counter.OUTPUT] += rest
-        known[Counter.REASONING] = known.get(Counter.REASONING, 0) + rest
-        return known, frozenset({Counter.REASONING})
+        itemised = known.get(Counter.REASONING, 0)
+        beside = _in_the_rest(known, rest, convention)
+        if not beside or itemised <= rest or Counter.REASONING in convention.output_includes:
+            if Counter.REASONING in convention.output_includes:
+                known[Counter.OUTPUT] += rest
+            known[Counter.REASONING] = max(itemised, rest) if beside else itemised + rest
+            return known, frozenset() if known[Counter.REASONING] == itemised else frozenset({Counter.REASONING})
     if not missing and rest:
         found.append(Discrepancy(DiscrepancyKind.TOTAL_MISMATCH, Counter.TOTAL, total, total - rest))
     return known, frozenset()
+
+
+def _in_the_rest(known: Mapping[Counter, int], rest: int, convention: Convention) -> bool:
+    """Whether the itemised reasoning is of what TOTAL has beyond its sum, and not of OUTPUT: it is the whole of that
+    rest, or does not fit into OUTPUT, or the convention puts it beside OUTPUT and not into the sum."""
+    itemised = known.get(Counter.REASONING, 0)
+    if Counter.REASONING in convention.total_is:
+        return False
+    return Counter.REASONING not in convention.output_includes or itemised == rest or itemised > known[Counter.OUTPUT]
 
 
 def _divide(
