@@ -127,7 +127,7 @@ def settle(reading: Reading, convention: Convention, *, ended: bool, delivered: 
         if counts.get(Counter.OUTPUT) == 0 and delivered.output + delivered.reasoning > 0:
             found.append(Discrepancy(DiscrepancyKind.ZERO_BESIDE_TEXT, Counter.OUTPUT, 0, delivered.output))
         said = whole.get(Counter.OUTPUT)
-        # What came after the last report is of choices that nobody reported, as far as there are any: not both are added.
+        # What came after the last report is of unreported choices, as far as there are any: it is not added twice.
         added = unreported.output if ended else max(unreported.output, delivered.since_report or 0)
         # A line's output and one derived from the total of a whole reply are measures too; a placeholder is not.
         placeholder = not reading.lines and (not ended if said is None else said.provisional)
