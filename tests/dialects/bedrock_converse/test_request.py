@@ -510,6 +510,42 @@ def test_converses_own_fields_are_carried_word_for_word_and_joined_with_ours() -
     assert refused(ask(rest={"additionalModelRequestFields": RAW(b"7")})) == "additionalModelRequestFields"
 
 
+CALLED = (
+    HELLO,
+    Message("assistant", (ToolCall("t1", "tides", "{}"), ToolCall("t2", "winds", "{}"), ToolCall("t3", "tides", "{}"))),
+    Message("tool", tuple(ToolResult(name, (Text("Noon."),)) for name in ("t1", "t2", "t3"))),
+    Message("user", (Text("Sum it up."),)),
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "drop"),
+    [
+        pytest.param({}, False, id="none offered"),
+        pytest.param({"tool_choice": ToolChoice("none")}, False, id="none offered and none allowed"),
+        pytest.param({"tools": (Tool("web_search", opaque=RAW(b"{}")),)}, True, id="none left"),
+    ],
+)
+def test_a_history_with_calls_brings_its_tools_where_the_request_offers_none(
+    fields: dict[str, Any], drop: bool
+) -> None:
+    config = body_of(ask(*CALLED, **fields), drop=drop)["toolConfig"]
+    assert [tool["toolSpec"]["name"] for tool in config["tools"]] == ["tides", "winds"]
+    for tool in config["tools"]:
+        assert tool["toolSpec"]["inputSchema"] == {"json": {"type": "object", "properties": {}}}
+        assert "do not call it" in tool["toolSpec"]["description"]
+    assert config.keys() == {"tools"}
+
+
+def test_tools_that_a_request_offers_are_all_that_is_offered() -> None:
+    tools = body_of(ask(*CALLED, tools=(Tool("moon"),)))["toolConfig"]["tools"]
+    assert [tool["toolSpec"]["name"] for tool in tools] == ["moon"]
+
+
+def test_a_history_without_calls_brings_no_tools() -> None:
+    assert "toolConfig" not in body_of(ask(HELLO, Message("assistant", (Text("At noon."),)), HELLO))
+
+
 def test_what_a_row_says_is_refused_is_refused_by_the_clients_name() -> None:
     quirks = Quirks(unsupported=frozenset({"inferenceConfig.temperature", "serviceTier"}))
     with pytest.raises(RequestError) as found:

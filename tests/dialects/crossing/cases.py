@@ -181,6 +181,9 @@ MESSAGES: Final[Mapping[str, Mapping[str, Any]]] = {
         ),
         system=[{"type": "text", "text": "mk You keep the harbour.", "cache_control": {"type": "ephemeral"}}],
     ),
+    "system in several blocks": _messages(
+        system=[{"type": "text", "text": "mk You keep the harbour."}, {"type": "text", "text": "mk Be brief."}]
+    ),
     "images": _messages(
         _asked(
             [
@@ -235,6 +238,17 @@ MESSAGES: Final[Mapping[str, Mapping[str, Any]]] = {
             ],
         },
         tools=_TOOLS,
+    ),
+    "calls in the history and no tools": _messages(
+        _asked(),
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "mkcall1", "name": "mktides", "input": {}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "mkcall1", "content": "mk High at noon."},
+                {"type": "text", "text": "mk Sum it up."},
+            ],
+        },
     ),
     "thinking in the history": _messages(
         _asked(),

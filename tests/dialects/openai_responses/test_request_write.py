@@ -81,11 +81,11 @@ def test_a_client_that_wants_it_stored_is_heard() -> None:
 # ---- messages
 
 
-def test_the_system_messages_at_the_start_are_the_instructions() -> None:
-    system, more = Message("system", (Text("Be brief."),)), Message("system", (Text("Be kind."), Text(" Always.")))
+def test_the_system_messages_at_the_start_are_the_instructions_and_each_block_a_paragraph() -> None:
+    system, more = Message("system", (Text("Be brief."),)), Message("system", (Text("Be kind."), Text("Always.")))
     later = Message("system", (Text("Now be long."),))
     written = body(system, more, *HI, later)
-    assert written["instructions"] == "Be brief.\n\nBe kind. Always."
+    assert written["instructions"] == "Be brief.\n\nBe kind.\n\nAlways."
     assert written["input"] == [{"role": "user", "content": "Hi"}, {"role": "system", "content": "Now be long."}]
 
 

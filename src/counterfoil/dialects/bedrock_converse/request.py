@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from counterfoil.core.message import ToolCall
 from counterfoil.core.operation import ChatRequest, Tool
 from counterfoil.dialects.bedrock_converse.makers import Maker, maker_of
 from counterfoil.dialects.bedrock_converse.thinking import write_thinking
@@ -131,6 +132,8 @@ def _write_tools(body: Block, request: ChatRequest, maker: Maker, desk: Desk) ->
     if not tools:
         if choice is not None and choice.mode in ("required", "named"):
             raise desk.refuse("tool_choice", "it asks for a tool and there is none in tools")
+        if called := _called(request):
+            body["toolConfig"] = {"tools": called}
         return  # none can be called anyway
     if choice is not None and choice.mode == "none":
         if not _has_calls(body):
@@ -149,6 +152,16 @@ def _write_tools(body: Block, request: ChatRequest, maker: Maker, desk: Desk) ->
         case "none" | None:
             pass
     body["toolConfig"] = config
+
+
+def _called(request: ChatRequest) -> list[Block]:
+    """The tools of a history whose request offers none, each once. Converse refuses calls and results without them
+    ("The toolConfig field must be defined when using toolUse and toolResult content blocks"), and has no word that
+    forbids a call: only the description can."""
+    parts = (part for message in request.messages for part in message.parts)
+    names = dict.fromkeys(part.name for part in parts if isinstance(part, ToolCall))
+    schema = {"json": _NO_PARAMETERS}
+    return [{"toolSpec": {"name": name, "description": _NOT_NOW, "inputSchema": schema}} for name in names]
 
 
 def _has_calls(body: Block) -> bool:
@@ -177,6 +190,7 @@ def _tool(tool: Tool, maker: Maker, desk: Desk) -> Sequence[Block]:
 
 
 _NO_PARAMETERS: Final = {"type": "object", "properties": {}}
+_NOT_NOW: Final = "It was called earlier in this conversation. It is not offered now: do not call it."
 
 
 def _write_makers_own(extra: Block, request: ChatRequest, maker: Maker, desk: Desk) -> None:

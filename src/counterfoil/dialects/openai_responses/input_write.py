@@ -53,7 +53,7 @@ def instructions_and_input(messages: Sequence[Message], desk: Desk, *, apart: bo
     """The instructions, and the input items.
 
     The system messages a conversation begins with become `instructions` if `apart`; without it, and later ones, they
-    are input messages of their role.
+    are input messages of their role. The instructions are one text, in which each block is a paragraph.
     """
     head = 0
     told: list[str] = []
@@ -63,7 +63,7 @@ def instructions_and_input(messages: Sequence[Message], desk: Desk, *, apart: bo
             break
         for text in texts:
             _hint(text.cache, desk)
-        told.append("".join(text.text for text in texts))
+            told.append(text.text)
         head += 1
     items: list[object] = []
     for message in messages[head:]:
