@@ -407,25 +407,28 @@ def test_a_client_that_was_slow_does_not_make_the_provider_late() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "timeouts", "status"),
+    ("script", "limit", "status"),
     [
-        (silent_answer(), Timeouts(first_byte=0.1), 504),
-        (silent_answer(), Timeouts(total=0.1), 504),
-        (REPLY.stall_at(0), Timeouts(first_byte=0.1), 504),
-        (REPLY.stall_at(4), Timeouts(between_frames=0.1), 200),
-        (REPLY.stall_at(4), Timeouts(total=0.1), 200),
+        (silent_answer(), "first_byte", 504),
+        (silent_answer(), "total", 504),
+        (REPLY.stall_at(0), "first_byte", 504),
+        (REPLY.stall_at(4), "between_frames", 200),
+        (REPLY.stall_at(4), "total", 200),
     ],
 )
-def test_every_deadline_holds(script: Script, timeouts: Timeouts, status: int) -> None:
+def test_every_deadline_holds_and_is_named_where_it_is_set(script: Script, limit: str, status: int) -> None:
     async def test() -> None:
         async with place() as here:
             here.provider.queue(script)
             client = ListClient()
             began = time.monotonic()
-            await here.run(client, here.deployment(timeouts=timeouts)).wait()
+            await here.run(client, here.deployment(timeouts=Timeouts(**{limit: 0.1}))).wait()
             assert time.monotonic() - began < SECONDS / 2
             assert here.books.exits == [Exit.TIMED_OUT]
             assert client.status == status
+            said = f"timeouts.{limit}: 0.1 s"
+            assert here.books.closed[0].detail == said
+            assert f"The provider took too long to answer ({said}).".encode() in client.data
 
     within(test)
 

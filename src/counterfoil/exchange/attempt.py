@@ -281,6 +281,12 @@ class Running:
         quiet = self._timeouts.between_frames if self._first_byte is not None else self._timeouts.first_byte
         return min(self._quiet_since + quiet, self.began + self._timeouts.total)
 
+    def _limit(self) -> str:
+        """The limit that a silence has reached, by the name it is set under."""
+        quiet = "between_frames" if self._first_byte is not None else "first_byte"
+        name = "total" if self._context.clock() >= self.began + self._timeouts.total else quiet
+        return f"timeouts.{name}: {getattr(self._timeouts, name):g} s"
+
     # ---- the end
 
     def end(self, interruption: Interrupted | None) -> Generator[Command, Answer, Attempted]:
@@ -317,6 +323,8 @@ class Running:
         """Something between provider and client ended the attempt."""
         exit_ = Exit.CLIENT_GONE if self._gone_at is not None else interruption.exit
         self._unsent = interruption.unsent
+        if exit_ is Exit.TIMED_OUT and not interruption.detail:
+            interruption = msgspec.structs.replace(interruption, detail=self._limit())
         return (yield from self._failed(exit_, failure_of(interruption), interruption.detail))
 
     def _failed(self, exit_: Exit, failure: Failure, detail: str = "") -> Generator[Command, Answer, Attempted]:

@@ -54,7 +54,7 @@ NO_USAGE: Final = Failure(
 )
 _INTERRUPTIONS: Final[Mapping[Exit, Failure]] = {
     Exit.LOST: Failure(
-        FailureKind.CONNECTION, "The connection to the provider could not be made or broke.", Fault.NETWORK, 502
+        FailureKind.CONNECTION, "The provider could not be called, or the connection to it broke.", Fault.NETWORK, 502
     ),
     Exit.TRUNCATED: CUT,
     Exit.TIMED_OUT: Failure(FailureKind.TIMED_OUT, "The provider took too long to answer.", Fault.PROVIDER, 504),

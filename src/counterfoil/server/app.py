@@ -3,7 +3,8 @@
 Rule 1: paths are a table (`paths.py`).
 Rule 2: a request takes the state once, so that a reload never changes what an exchange runs by.
 Rule 3: whatever goes wrong is answered in a shape the client's library can read, and says whose fault it was.
-Rule 4: every answer names its request: `x-request-id`, the client's own where it sent one that can be repeated.
+Rule 4: every answer names its request (`x-request-id`, the client's own where it sent one that can be repeated) and an
+exchange.
 """
 
 from __future__ import annotations
