@@ -5,18 +5,25 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import pytest
 
+from counterfoil.core.error import FailureKind
+from counterfoil.dialects.anthropic_messages.usage import write_usage as messages_usage
+from counterfoil.dialects.dialect import FinalUsage
+from counterfoil.dialects.gemini.usage import write_usage as gemini_usage
+from counterfoil.dialects.openai_chat.usage import write_usage as chat_usage
+from counterfoil.dialects.openai_responses.usage import write_usage as responses_usage
 from counterfoil.dialects.registry import DIALECTS
+from counterfoil.dialects.schema import fields_of
 from counterfoil.exchange.recorded import ReadReply, read_reply
 from counterfoil.ledger.entry import Exit
 from counterfoil.testing.eventstream import event_message
 from counterfoil.usage.reading import Counter
 from counterfoil.usage.settle import DiscrepancyKind
-from counterfoil.usage.usage import Bucket, Provenance
+from counterfoil.usage.usage import Bucket, Provenance, Usage
 
 __all__: list[str] = []
 
@@ -82,7 +89,13 @@ TITAN: Final = {
     "inputTextTokenCount": 7,
     "results": [{"outputText": _TEXT, "tokenCount": _HERE, "completionReason": "FINISH"}],
 }
-ALL: Final[Mapping[str, dict[str, Any]]] = {**BODIES, "bedrock_invoke": TITAN}
+INTERACTION: Final = {
+    "object": "interaction",
+    "status": "completed",
+    "steps": [{"type": "model_output", "content": [{"type": "text", "text": _TEXT}]}],
+    "usage": {"total_input_tokens": 7, "total_output_tokens": _HERE},
+}
+ALL: Final[Mapping[str, dict[str, Any]]] = {**BODIES, "bedrock_invoke": TITAN, "gemini_interactions": INTERACTION}
 EVERY: Final = pytest.mark.parametrize("name", ALL)
 
 
@@ -114,21 +127,28 @@ def test_what_is_no_whole_number_is_unknown_and_fails_nothing(name: str, count: 
 
 
 @EVERY
-@pytest.mark.parametrize("count", ["-1", "-1.0", "9223372036854775808", "1e30"])
-def test_a_number_that_no_count_can_be_is_kept_as_a_discrepancy(name: str, count: str) -> None:
+@pytest.mark.parametrize(
+    "count", ["-1", "-1.0", "9223372036854775808", "1" + "0" * 30, "1e30", "1e400", "-1e400", "9" * 5000]
+)
+def test_a_number_that_no_count_can_be_is_kept_as_a_discrepancy_and_spoils_no_other(name: str, count: str) -> None:
+    """Also one that no number of a program holds: 1e400 is infinite to most readers of JSON, and an error to ours."""
     reply = read(name, body_of(name, count))
-    assert reply.settlement.usage.provenance[Bucket.OUTPUT] is Provenance.ESTIMATED
+    usage = reply.settlement.usage
+    assert (reply.exit, reply.reading.reports, usage.input_tokens) == (Exit.COMPLETED, 1, 7)
+    assert usage.provenance[Bucket.INPUT] is Provenance.REPORTED
+    assert usage.provenance[Bucket.OUTPUT] is Provenance.ESTIMATED
     assert {(one.kind, one.counter) for one in reply.settlement.discrepancies} == {
         (DiscrepancyKind.IMPLAUSIBLE, Counter.OUTPUT)
     }
 
 
 @EVERY
-@pytest.mark.parametrize("count", ["1e400", "9" * 5000])
-def test_a_number_that_no_number_holds_fails_no_reply(name: str, count: str) -> None:
+@pytest.mark.parametrize("count", ["NaN", "Infinity", "-Infinity"])
+def test_a_word_that_json_has_not_makes_a_body_unreadable_and_nothing_in_it_a_measure(name: str, count: str) -> None:
     reply = read(name, body_of(name, count))
-    assert reply.exit is Exit.COMPLETED
-    assert (reply.settlement.usage.output_tokens or 0) > 0
+    assert (reply.exit, reply.reading.reports) == (Exit.FAILED, 0)
+    assert reply.failure is not None
+    assert reply.failure.kind is FailureKind.BAD_REPLY
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -146,6 +166,12 @@ def _sse(value: object) -> bytes:
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
+CLIENT_USAGE: Final[Mapping[str, Callable[[FinalUsage], bytes]]] = {
+    "openai_chat": chat_usage,
+    "openai_responses": responses_usage,
+    "gemini": gemini_usage,
+    "anthropic_messages": lambda final: messages_usage(final, fields_of(final.provider_raw)),
+}
 _TOLD: Final = {"input_tokens": 7, "output_tokens": 5}
 _BROKEN: Final = {"object": "response", "output": [{"type": "message", "content": [{"text": 5}]}], "usage": _TOLD}
 STREAMS: Final[Mapping[str, tuple[str, bytes]]] = {
@@ -168,9 +194,59 @@ def test_a_report_in_a_frame_that_fails_a_stream_is_kept(case: str) -> None:
     assert (reply.settlement.usage.input_tokens, reply.settlement.usage.output_tokens) == (7, 5)
 
 
-def test_metrics_of_bedrock_that_no_number_holds_fail_no_reply() -> None:
+@pytest.mark.parametrize("place", ["deep", "beside"])
+def test_an_absurd_number_that_is_no_counter_is_not_looked_at(place: str) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 5, "queue": {"deep": [[1]], "beside": 2}}
+    body = body_of("openai_chat").replace(b'"usage": {"prompt_tokens": 7, "completion_tokens": 5}', b'"usage":@')
+    absurd = json.dumps(usage).replace("[[1]]" if place == "deep" else "2", "[[1e400]]" if place == "deep" else "1e400")
+    reply = read("openai_chat", body.replace(b"@", absurd.encode()))
+    assert (reply.settlement.usage.input_tokens, reply.settlement.usage.output_tokens) == (7, 5)
+    assert not reply.settlement.discrepancies
+
+
+@pytest.mark.parametrize(
+    ("dialect", "written", "gone"),
+    [
+        (
+            "openai_chat",
+            b'{"prompt_tokens":7,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":1e400}}',
+            b"cached_tokens",
+        ),
+        (
+            "gemini",
+            b'{"promptTokenCount":7,"candidatesTokenCount":5,"cachedContentTokenCount":1e400}',
+            b"cachedContent",
+        ),
+        (
+            "anthropic_messages",
+            b'{"input_tokens":7,"output_tokens":5,"cache_read_input_tokens":-4}',
+            b"cache_read",
+        ),
+        (
+            "openai_responses",
+            b'{"input_tokens":7,"output_tokens":5,"output_tokens_details":{"audio_tokens":1e400}}',
+            b"audio_tokens",
+        ),
+    ],
+)
+def test_a_client_is_not_told_a_count_that_is_none(dialect: str, written: bytes, gone: bytes) -> None:
+    usage = Usage({Bucket.INPUT: 7, Bucket.OUTPUT: 5})
+    told = CLIENT_USAGE[dialect](FinalUsage(usage, False, written))
+    assert gone in written
+    assert gone not in told
+    assert b"7" in told
+
+
+def test_a_count_of_vectors_that_no_number_holds_loses_no_vector() -> None:
+    one = b'{"embeddings":{"values":[0.5],"statistics":{"token_count":%b}}}'
+    body = b'{"predictions":[%b,%b]}' % (one % b"4", one % b"1e400")
+    reply = read("vertex_predict", body)
+    assert (reply.exit, reply.reading.implausible) == (Exit.COMPLETED, frozenset({Counter.INPUT}))
+
+
+def test_metrics_of_bedrock_that_no_number_holds_are_kept_and_fail_no_reply() -> None:
     metrics = b'"amazon-bedrock-invocationMetrics":{"inputTokenCount":1e400}'
     inner = b'{"outputText":"Low.","completionReason":"FINISH",%b}' % metrics
     frame = event_message("chunk", {"bytes": base64.b64encode(inner).decode()})
     reply = read("bedrock_invoke", frame, streamed=True)
-    assert (reply.exit, reply.reading.reports) == (Exit.COMPLETED, 0)
+    assert (reply.exit, reply.reading.implausible) == (Exit.COMPLETED, frozenset({Counter.INPUT}))

@@ -2,15 +2,17 @@
 
 Rule 1: absent, null and present are told apart. `NOT_SENT` stands for the value of a member that is absent.
 Rule 2: what the members of a wire are called is its folder's (`*/schema.py`).
+Rule 3: one number that nothing holds (1e400) spoils no other: it is read as `BEYOND`, which no count can be.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 __all__ = [
+    "BEYOND",
     "NOT_SENT",
     "UNREADABLE",
     "Fields",
@@ -19,7 +21,9 @@ __all__ = [
     "fields_of",
     "given",
     "items_in",
+    "object_of",
     "text_of",
+    "value_of",
     "whole_number",
 ]
 
@@ -29,12 +33,20 @@ UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 NOT_SENT: Final = msgspec.Raw()
 """The value of a raw field whose key is absent."""
 
+BEYOND: Final = 2**63
+"""What a number is read as that neither a float nor an integer holds; `-BEYOND` below 0."""
+
+_NESTING: Final = 8
+"""Levels of an object that are looked into for such a number: those of no usage object are more than four."""
+
 Fields = dict[str, msgspec.Raw]
 """The members of a JSON object in order, values word for word."""
 
 _FIELDS: Final = msgspec.json.Decoder(Fields)
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+_VALUE: Final = msgspec.json.Decoder()
 encode: Final = msgspec.json.Encoder().encode
 """JSON without white space; `Raw` goes in word for word."""
 
@@ -50,6 +62,30 @@ def fields_in(raw: msgspec.Raw | None) -> Fields:
         return _FIELDS.decode(raw) if raw is not None and given(raw) else {}
     except UNREADABLE:
         return {}
+
+
+def object_of(data: bytes | msgspec.Raw) -> dict[str, Any]:
+    """A JSON object whose numbers are counted with, such as a usage object. Raises one of UNREADABLE."""
+    try:
+        return _OBJECT.decode(data)
+    except msgspec.ValidationError:
+        return {name: value_of(raw) for name, raw in fields_of(data).items()}
+
+
+def value_of(raw: msgspec.Raw, nesting: int = _NESTING) -> object:
+    """The value of a member whose numbers are counted with; None where it is nested too deep to say. Raises one of
+    UNREADABLE."""
+    try:
+        return _VALUE.decode(raw)
+    except msgspec.ValidationError:  # a number out of range
+        if not nesting:
+            return None
+        start = bytes(raw).lstrip()[:1]
+        if start == b"{":
+            return {name: value_of(inner, nesting - 1) for name, inner in fields_of(raw).items()}
+        if start == b"[":
+            return [value_of(inner, nesting - 1) for inner in _ITEMS.decode(raw)]
+        return -BEYOND if start == b"-" else BEYOND
 
 
 def given(raw: msgspec.Raw | None) -> bool:

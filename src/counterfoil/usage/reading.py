@@ -28,6 +28,7 @@ __all__ = [
     "Reading",
     "Report",
     "ReportLine",
+    "is_count",
     "rate_context",
 ]
 
@@ -181,6 +182,11 @@ class Reading(msgspec.Struct, frozen=True):
 NO_READING: Final = Reading()
 
 
+def is_count(value: int) -> bool:
+    """Whether a number can be a count of one reply's tokens."""
+    return 0 <= value <= LARGEST_COUNT
+
+
 def rate_context(**said: object) -> Mapping[str, str]:
     """A `Report.context` of what a provider said under each name; what is no text, or empty, it did not say."""
     return {name: word for name, word in said.items() if isinstance(word, str) and word}
@@ -227,7 +233,7 @@ def _folded(lines: tuple[ReportLine, ...], deaf: set[Counter]) -> ReportLine:
 
 def _plausible(counts: Mapping[Counter, int | None], deaf: set[Counter]) -> Mapping[Counter, int | None]:
     """The counts without what no count can be, whose counters go into `deaf`."""
-    wrong = {counter for counter, value in counts.items() if value is not None and not 0 <= value <= LARGEST_COUNT}
+    wrong = {counter for counter, value in counts.items() if value is not None and not is_count(value)}
     if not wrong:
         return counts
     deaf |= wrong

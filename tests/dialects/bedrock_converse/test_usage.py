@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from counterfoil.dialects.bedrock_converse.usage import CONVENTION, count_of, read_report
+from counterfoil.dialects.bedrock_converse.usage import CONVENTION, read_report
+from counterfoil.dialects.schema import whole_number
 from counterfoil.usage.reading import NO_READING, Counter
 from counterfoil.usage.settle import DiscrepancyKind, Settlement, settle
 from counterfoil.usage.usage import Bucket
@@ -112,7 +113,7 @@ def test_null_neither_sets_nor_clears() -> None:
 
 @pytest.mark.parametrize(("said", "count"), [(6.0, 6), (6.5, None), (True, None), ("6", None), (None, None), (-1, -1)])
 def test_a_count_is_a_whole_number(said: object, count: int | None) -> None:
-    assert count_of(said) == count
+    assert whole_number(said) == count
 
 
 def test_a_count_that_cannot_be_one_is_kept_as_a_discrepancy() -> None:

@@ -14,8 +14,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, whole_number
-from counterfoil.usage.reading import Counter, Report, ReportLine, rate_context
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given, object_of, value_of, whole_number
+from counterfoil.usage.reading import Counter, Report, ReportLine, is_count, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import INPUT_BUCKETS, Bucket, Usage
 
@@ -58,10 +58,8 @@ def read_report(raw: bytes | msgspec.Raw, where: Where, *, declined: bool = Fals
     """
     word = bytes(raw)
     try:
-        said = msgspec.json.decode(word)
+        said = object_of(word)
     except UNREADABLE:
-        return None
-    if not isinstance(said, dict):
         return None
     counts, guessed = _counts(said), said.get(ESTIMATED) is True
     if where == "message_start":
@@ -167,6 +165,9 @@ def usage_fields(final: FinalUsage, carried: Mapping[str, msgspec.Raw] | None = 
         fields[key] = _nested(before[key], value) if key in before and isinstance(value, dict) else value
         if key in before and _same(before[key], fields[key]):
             fields[key] = before[key]
+    for key in _CACHE_KEYS:
+        if key in before and key not in told and not _is_heard(before[key]):
+            del fields[key]
     if "cache_creation" not in told and _split_is_stale(before, final.usage):
         fields.pop("cache_creation", None)
     if final.estimated:
@@ -196,6 +197,7 @@ def _told(usage: Usage) -> dict[str, int | dict[str, int] | None]:
 
 
 _LIFETIMES: Final = (Bucket.CACHE_WRITE_5M, Bucket.CACHE_WRITE_1H)
+_CACHE_KEYS: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
 _CACHED: Final = frozenset({Bucket.CACHE_READ, Bucket.CACHE_READ_AUDIO, Bucket.CACHE_WRITE, *_LIFETIMES})
 
 
@@ -225,6 +227,12 @@ def _nested(before: msgspec.Raw, told: Mapping[str, object]) -> dict[str, object
         return {**fields_of(before), **told}
     except UNREADABLE:
         return dict(told)
+
+
+def _is_heard(raw: msgspec.Raw) -> bool:
+    """Whether the provider's own word is null or a count: what is none is in no entry, and clients are not told it."""
+    count = whole_number(value_of(raw))
+    return not given(raw) or (count is not None and is_count(count))
 
 
 def _same(before: msgspec.Raw, now: object) -> bool:

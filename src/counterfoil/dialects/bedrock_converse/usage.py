@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import msgspec
 
-from counterfoil.dialects.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE, object_of, whole_number
 from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 
-__all__ = ["CONVENTION", "count_of", "read_counts", "read_report"]
+__all__ = ["CONVENTION", "read_counts", "read_report"]
 
 CONVENTION: Final = Convention(
     input_includes=frozenset(),
@@ -42,10 +42,8 @@ def read_report(raw: bytes | msgspec.Raw, *, tier: object = None) -> Report | No
     """One usage object as a report; None when it is no object. `tier`: the service tier beside it."""
     word = bytes(raw)
     try:
-        said = msgspec.json.decode(word)
+        said = object_of(word)
     except UNREADABLE:
-        return None
-    if not isinstance(said, dict):
         return None
     return Report(read_counts(said), context=rate_context(service_tier=tier), raw=word)
 
@@ -57,23 +55,13 @@ def read_counts(said: Mapping[str, Any]) -> dict[Counter, int | None]:
         for name in names:
             if name in said and found.get(counter) is None:
                 value = said[name]
-                count = count_of(value)
+                count = whole_number(value)
                 if value is None or count is not None:
                     found[counter] = count
     details = said.get("cacheDetails")
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict):
-            lifetime, count = _LIFETIMES.get(str(detail.get("ttl"))), count_of(detail.get("inputTokens"))
+            lifetime, count = _LIFETIMES.get(str(detail.get("ttl"))), whole_number(detail.get("inputTokens"))
             if lifetime is not None and count is not None:
                 found[lifetime] = (found.get(lifetime) or 0) + count
     return found
-
-
-def count_of(value: object) -> int | None:
-    """A count; None for what is no whole number. Whether it can be a count, the reading says.
-
-    Guardrails make counts of Titan's 6.0 and 3.0 (recorded: openllmetry guardrail-invoke-stream).
-    """
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

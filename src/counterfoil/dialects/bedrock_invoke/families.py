@@ -15,9 +15,8 @@ from typing import Final
 import msgspec
 
 from counterfoil.core.event import FinishReason
-from counterfoil.dialects.bedrock_converse.usage import count_of
 from counterfoil.dialects.bedrock_invoke.schema import number, text
-from counterfoil.dialects.schema import UNREADABLE, fields_of, given
+from counterfoil.dialects.schema import UNREADABLE, fields_of, given, whole_number
 from counterfoil.usage.reading import Counter
 
 __all__ = ["FINISHES", "LARGEST_CHOICES", "Family", "Piece", "family_of", "read_counts", "read_pieces"]
@@ -123,11 +122,11 @@ def read_pieces(family: Family, fields: Mapping[str, msgspec.Raw]) -> list[Piece
 def read_counts(family: Family, fields: Mapping[str, msgspec.Raw]) -> dict[Counter, int | None]:
     """The counters that are present; null stays null."""
     found: dict[Counter, int | None] = {
-        counter: count_of(number(fields, name)) for counter, name in family.counts if name in fields
+        counter: whole_number(number(fields, name)) for counter, name in family.counts if name in fields
     }
     if family.key == "results" and given(fields["results"]):  # Titan counts each result, and not their sum
         listed = msgspec.json.decode(fields["results"], type=list[dict[str, msgspec.Raw]])
-        counted = [count_of(number(item, "tokenCount")) for item in listed]
+        counted = [whole_number(number(item, "tokenCount")) for item in listed]
         known = [count for count in counted if count is not None]
         if known:
             found[Counter.OUTPUT] = sum(known)
@@ -135,7 +134,7 @@ def read_counts(family: Family, fields: Mapping[str, msgspec.Raw]) -> dict[Count
 
 
 def _index(fields: Mapping[str, msgspec.Raw]) -> int:
-    said = count_of(number(fields, "index"))
+    said = whole_number(number(fields, "index"))
     return said if said is not None and 0 <= said < LARGEST_CHOICES else 0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, given
+from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, given, value_of
 
 __all__ = ["Chunk", "number", "text"]
 
@@ -30,10 +30,9 @@ def text(fields: Mapping[str, msgspec.Raw], name: str) -> str | None:
 
 
 def number(fields: Mapping[str, msgspec.Raw], name: str) -> object:
-    """A field's value as far as it may be a number; None where it is absent. What no number holds (1e400) is none: a
-    count fails no reply."""
+    """A field's value as far as it may be a number; None where it is absent. A count fails no reply."""
     raw = fields.get(name, NOT_SENT)
     try:
-        return msgspec.json.decode(raw) if given(raw) and bytes(raw)[:1] not in (b"{", b"[") else None
+        return value_of(raw) if given(raw) and bytes(raw)[:1] not in (b"{", b"[") else None
     except UNREADABLE:
         return None

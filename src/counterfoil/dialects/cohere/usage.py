@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.openai_chat.usage import ESTIMATED
-from counterfoil.dialects.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE, object_of, whole_number
 from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
@@ -118,10 +118,9 @@ def _rerank_counts(said: Mapping[str, Any]) -> _Counts:
 
 def _report(raw: bytes | msgspec.Raw, counted: Callable[[Mapping[str, Any]], _Counts]) -> Report | None:
     try:
-        said = msgspec.json.decode(raw)
+        counts = counted(object_of(raw))
     except UNREADABLE:
         return None
-    counts = counted(said) if isinstance(said, dict) else {}
     return Report(counts, raw=bytes(raw)) if counts else None
 
 
@@ -132,8 +131,7 @@ def _counts(said: Mapping[str, Any], paths: Mapping[tuple[str, ...], Counter]) -
         value: Any = said
         for key in path:
             value = value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if value is None or type(value) is int:  # whether it can be one, the reading says
-            found[counter] = value
+        count = whole_number(value)
+        if value is None or count is not None:  # whether it can be one, the reading says
+            found[counter] = count
     return found

@@ -17,7 +17,7 @@ import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
 from counterfoil.dialects.gemini.schema import fields_of
-from counterfoil.dialects.schema import UNREADABLE, encode, whole_number
+from counterfoil.dialects.schema import UNREADABLE, encode, object_of, value_of, whole_number
 from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
@@ -54,10 +54,8 @@ def read_report(raw: bytes | msgspec.Raw, *, last: bool = True) -> Report | None
     """
     word = bytes(raw)
     try:
-        said = msgspec.json.decode(word)
+        said = object_of(word)
     except UNREADABLE:
-        return None
-    if not isinstance(said, dict):
         return None
     counts = counts_of(said)
     if not last and counts.get(Counter.OUTPUT) is None:
@@ -203,7 +201,7 @@ def _less(whole: int | None, part: int | None) -> int | None:
 
 def _word(raw: msgspec.Raw | None) -> int | None:
     try:
-        return None if raw is None else whole_number(msgspec.json.decode(raw))
+        return None if raw is None else whole_number(value_of(raw))
     except UNREADABLE:
         return None
 
@@ -211,7 +209,7 @@ def _word(raw: msgspec.Raw | None) -> int | None:
 def _sum(raw: msgspec.Raw) -> int | None:
     """What the details add up to; None when that cannot be said."""
     try:
-        entries = msgspec.json.decode(raw)
+        entries = value_of(raw)
     except UNREADABLE:
         return None
     return _added(entries) if isinstance(entries, list) else None

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.gemini.usage import counts_of, tier_of
-from counterfoil.dialects.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE, object_of
 from counterfoil.usage.reading import Report, rate_context
 
 __all__ = ["read_report"]
@@ -33,10 +33,8 @@ def read_report(raw: bytes | msgspec.Raw, *, tier: object = None) -> Report | No
     """One usage object; None when it is no object or holds no count. `tier`: the interaction's. Never raises."""
     word = bytes(raw)
     try:
-        said = msgspec.json.decode(word)
+        said = object_of(word)
     except UNREADABLE:
-        return None
-    if not isinstance(said, dict):
         return None
     named: dict[str, Any] = {name: said[key] for key, name in _NAMES.items() if key in said}
     named |= {name: _details(said[key]) for key, name in _DETAILS.items() if key in said}

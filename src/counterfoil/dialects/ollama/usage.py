@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, whole_number
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, value_of, whole_number
 from counterfoil.usage.reading import Counter, Report
 from counterfoil.usage.settle import Convention
 
@@ -45,7 +45,7 @@ def read_report(frame: bytes | msgspec.Raw) -> Report | None:
     for name, counter in _COUNTS.items():
         if name in fields:
             try:
-                counts[counter] = whole_number(msgspec.json.decode(fields[name]))
+                counts[counter] = whole_number(value_of(fields[name]))
             except UNREADABLE:
                 counts[counter] = None
     if not counts:

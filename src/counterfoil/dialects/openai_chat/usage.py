@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.schema import UNREADABLE
-from counterfoil.usage.reading import Counter, Report, rate_context
+from counterfoil.dialects.schema import UNREADABLE, object_of, value_of, whole_number
+from counterfoil.usage.reading import Counter, Report, is_count, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
 
@@ -56,7 +56,6 @@ PLACES: Final[tuple[tuple[Counter, tuple[str, ...]], ...]] = (
 )
 """Where each counter is said. The first place that has a number wins; a later one fills in for it."""
 
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -66,7 +65,7 @@ def read_report(raw: bytes, scope: int | None = None, *, tier: object = None) ->
     `tier`: the service tier that the frame around it says.
     """
     try:
-        said = _OBJECT.decode(raw)
+        said = object_of(raw)
     except UNREADABLE:
         return None
     counts: dict[Counter, int | None] = {}
@@ -77,7 +76,7 @@ def read_report(raw: bytes, scope: int | None = None, *, tier: object = None) ->
         for key in place[:-1]:
             inside = inside.get(key) if isinstance(inside, dict) else None
         if isinstance(inside, dict) and place[-1] in inside:
-            counts[counter] = _count(inside[place[-1]])
+            counts[counter] = whole_number(inside[place[-1]])
     if not counts:
         return None
     return Report(
@@ -88,10 +87,10 @@ def read_report(raw: bytes, scope: int | None = None, *, tier: object = None) ->
 def read_timings(raw: bytes, scope: int | None = None) -> Report | None:
     """The report that llama.cpp's `timings` amount to when it sent no usage object (WIRE.md 4). Never raises."""
     try:
-        said = _OBJECT.decode(raw)
+        said = object_of(raw)
     except UNREADABLE:
         return None
-    cached, evaluated, predicted = (_count(said.get(key)) for key in ("cache_n", "prompt_n", "predicted_n"))
+    cached, evaluated, predicted = (whole_number(said.get(key)) for key in ("cache_n", "prompt_n", "predicted_n"))
     counts: dict[Counter, int | None] = {}
     if evaluated is not None:
         counts[Counter.INPUT] = (cached or 0) + evaluated
@@ -131,13 +130,6 @@ def write_usage(final: FinalUsage) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _count(value: object) -> int | None:
-    """A whole number, or None for null and anything else. Whether it can be a count of tokens, `Reading` says."""
-    if type(value) is float and value.is_integer():
-        return int(value)
-    return value if type(value) is int else None
-
-
 def _fields(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     try:
         return _FIELDS.decode(raw)
@@ -170,6 +162,12 @@ def _details(raw: msgspec.Raw | None, known: Mapping[str, int]) -> dict[str, msg
     for name in ("cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens"):
         if name in known:
             details[name] = msgspec.Raw(b"%d" % known[name])
-        elif bytes(details.get(name, b"")) == b"null":
+        elif name in details and not _is_heard(details[name]):
             del details[name]
     return details
+
+
+def _is_heard(raw: msgspec.Raw) -> bool:
+    """Whether the provider's own word is a count: what is none is in no entry, and clients are not told it."""
+    count = whole_number(value_of(raw))
+    return count is not None and is_count(count)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, whole_number
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, object_of, whole_number
 from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
@@ -47,8 +47,6 @@ PLACES: Final[Mapping[tuple[str, ...], Counter]] = {
 """Where each counter is said; the first place that has a number wins. Audio and image details are not in the published
 schema; some servers send them."""
 
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
-
 
 def read_report(raw: bytes | msgspec.Raw, *, provisional: bool = False, tier: object = None) -> Report | None:
     """The report of one usage object, or None when it is no object or holds no counter. Never raises.
@@ -58,7 +56,7 @@ def read_report(raw: bytes | msgspec.Raw, *, provisional: bool = False, tier: ob
     """
     word = bytes(raw)
     try:
-        said = _OBJECT.decode(word)
+        said = object_of(word)
     except UNREADABLE:
         return None
     counts: dict[Counter, int | None] = {}

@@ -10,7 +10,7 @@ https://docs.cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -24,7 +24,7 @@ from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.gemini.embed import own_task
 from counterfoil.dialects.gemini.failure import frame_failure, read_failure
 from counterfoil.dialects.gemini.path import method_path
-from counterfoil.dialects.schema import NOT_SENT, encode, given, whole_number
+from counterfoil.dialects.schema import NOT_SENT, encode, given, object_of, whole_number
 from counterfoil.dialects.whole import whole_decoder
 from counterfoil.framing.whole import WholeFraming
 from counterfoil.usage.reading import Counter, Report
@@ -33,11 +33,6 @@ from counterfoil.usage.settle import Convention
 __all__ = ["VERTEX_PREDICT"]
 
 _PARAMETERS: Final[Mapping[str, str]] = {"autoTruncate": "autoTruncate", "auto_truncate": "autoTruncate"}
-
-
-class _Statistics(msgspec.Struct, frozen=True):
-    token_count: Any = None
-    """A float in Google's own types (google-genai, `ContentEmbeddingStatistics`)."""
 
 
 class _Embeddings(msgspec.Struct, frozen=True):
@@ -55,7 +50,6 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)
-_STATISTICS: Final = msgspec.json.Decoder(_Statistics)
 
 
 def _path(model: str, streamed: bool) -> str:
@@ -109,7 +103,8 @@ def _read_reply(body: bytes) -> Sequence[Event]:
 
 def _report(statistics: Sequence[msgspec.Raw]) -> Report | None:
     """The input, as the sum of what each prediction counted."""
-    counts = [whole_number(_STATISTICS.decode(one).token_count) if given(one) else None for one in statistics]
+    # A float in Google's own types (google-genai, `ContentEmbeddingStatistics`).
+    counts = [whole_number(object_of(one).get("token_count")) if given(one) else None for one in statistics]
     known = [count for count in counts if count is not None]
     if not counts or len(known) != len(counts):
         return None
