@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 import pytest
 
 from counterfoil.config import ClientGone, Retries, Timeouts
+from counterfoil.driver.sending import Blanking
 from counterfoil.exchange.carriage import Carriage
 from counterfoil.exchange.route import Deployment
 from counterfoil.ledger.entry import Exit
@@ -22,6 +23,8 @@ from counterfoil.testing import (
     Pause,
     Playback,
     Reset,
+    Script,
+    Send,
     Tool,
     bad_json,
     chat_reply,
@@ -175,10 +178,14 @@ def test_every_driver_gives_the_same_bytes_and_writes_the_same_entries(name: str
 
 
 @pytest.mark.parametrize("carried", [False, True], ids=["a door", "the passthrough"])
+@pytest.mark.parametrize("halved", [False, True], ids=["in one piece", "in two"])
 @pytest.mark.parametrize("way", WAYS)
-def test_an_error_that_repeats_the_secret_it_was_asked_with_is_told_without_it(way: str, carried: bool) -> None:
+def test_an_error_that_repeats_the_secret_it_was_asked_with_is_told_without_it(
+    way: str, halved: bool, carried: bool
+) -> None:
     with running() as provider:
-        provider.queue(error_answer(401, "zk-live-sesame? No."), error_answer(500, "No zk-live-sesame"))
+        said = (error_answer(401, "zk-live-sesame? No."), error_answer(500, "No zk-live-sesame"))
+        provider.queue(*[_halved(answer, b"sesame") if halved else answer for answer in said])
         to = msgspec.structs.replace(deployment(), base_url=provider.base_url, secret="long-secret")
         for _ in range(2):
             made = call(to)
@@ -189,6 +196,22 @@ def test_an_error_that_repeats_the_secret_it_was_asked_with_is_told_without_it(w
             assert b"zk-live-sesame" not in seen.data
             assert b"*" * len("zk-live-sesame") in seen.data or b"[redacted]" in seen.data
             assert not carried or len(seen.data) == len(provider.served[-1].script.body)
+
+
+def _halved(answer: Script, before: bytes) -> Script:
+    """Its body in two pieces, the second of which begins with `before`."""
+    at = answer.body.index(before)
+    return replace(answer, steps=(Send(answer.body[:at]), Pause(0.2), Send(answer.body[at:])))
+
+
+@pytest.mark.parametrize("secret", [b"zk-live-sesame", b"aaaabaaaa"])
+def test_a_secret_is_found_however_an_error_is_cut(secret: bytes) -> None:
+    said = b"".join([b"No ", secret[:-1], secret, b", ", secret, secret[:3]])
+    for size in range(1, len(said) + 1):
+        blanking = Blanking(secret)
+        told = [blanking.feed(said[at : at + size]) for at in range(0, len(said), size)]
+        assert b"".join([*told, blanking.feed(b"")]) == said.replace(secret, b"*" * len(secret))
+        assert blanking.feed(b"") == b""
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -21,7 +21,7 @@ from typing import Final, Self, assert_never
 
 from counterfoil.driver.closing import Closer
 from counterfoil.driver.drive import NOTE_EVERY
-from counterfoil.driver.sending import REFUSED, Begun, Payer, blanked, sending_of, shown_by
+from counterfoil.driver.sending import REFUSED, Begun, Blanking, Payer, blanking_of, sending_of
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -148,7 +148,7 @@ class _Pulled:
         self._corrector = context.corrector
         self._steps = exchange(call, context)
         self._upstream: BlockingUpstream | None = None
-        self._shown = b""
+        self._blanking: Blanking | None = None
         self._finished: BlockingUpstream | None = None
         """Its reply is complete. The caller has the last bytes before the rest of the connection's are waited for."""
         self._meter: Meter | None = None
@@ -282,13 +282,21 @@ class _Pulled:
                 assert_never(command)
         return None
 
+    def _read(self, upstream: BlockingUpstream, deadline: float) -> bytes:
+        if self._blanking is None:
+            return upstream.read(deadline, self._note)
+        while True:
+            data = upstream.read(deadline, self._note)
+            told = self._blanking.feed(data)
+            if told or not data:
+                return told
+
     def _waited(self, command: Read | Deliver | Post | Wait) -> Answer:
         try:
             match command:
                 case Read(deadline=deadline):
                     self._note()
-                    data = b"" if self._upstream is None else self._upstream.read(deadline, self._note)
-                    return blanked(data, self._shown) if self._shown else data
+                    return b"" if self._upstream is None else self._read(self._upstream, deadline)
                 case Post():
                     return self._post(command)
                 case Wait(seconds=seconds):
@@ -339,7 +347,7 @@ class _Pulled:
             )
         except (Unreachable, Broken, Cut) as error:
             return Interrupted(Exit.LOST, str(error), unsent=isinstance(error, Unreachable))
-        self._upstream, self._shown = upstream, shown_by(upstream.status, payer)
+        self._upstream, self._blanking = upstream, blanking_of(upstream.status, payer)
         if deployment.fetched and upstream.status in REFUSED and self._credentials is not None:
             self._credentials.refused(payer)
         return Head(upstream.status, upstream.headers)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, assert_never
 
-from counterfoil.driver.sending import REFUSED, Payer, blanked, sending_of, shown_by
+from counterfoil.driver.sending import REFUSED, Blanking, Payer, blanking_of, sending_of
 from counterfoil.exchange.call import Call, Context
 from counterfoil.exchange.command import (
     Abort,
@@ -142,7 +142,7 @@ class Run:
         self._client = client
         self._steps = exchange(call, context)
         self._upstream: Upstream | None = None
-        self._shown = b""
+        self._blanking: Blanking | None = None
         self._meter: Meter | None = None
         self._note_at = 0.0
         self._sent = True
@@ -252,6 +252,15 @@ class Run:
         except asyncio.CancelledError:  # the next interruptible command answers it
             self._interruption = self._take_interruption()
 
+    async def _read(self, upstream: Upstream) -> bytes:
+        if self._blanking is None:
+            return await upstream.read()
+        while True:
+            data = await upstream.read()
+            told = self._blanking.feed(data)
+            if told or not data:
+                return told
+
     async def _interruptible(self, command: Read | Deliver | Post | Wait) -> Answer:
         self._deadline = None if isinstance(command, Wait) else command.deadline
         self._sent = not isinstance(command, Post)
@@ -260,8 +269,7 @@ class Run:
         try:
             match command:
                 case Read():
-                    data = b"" if self._upstream is None else await self._upstream.read()
-                    return blanked(data, self._shown) if self._shown else data
+                    return b"" if self._upstream is None else await self._read(self._upstream)
                 case Deliver(data=data, last=last):
                     await self._client.send(data, last=last)
                     return None
@@ -308,7 +316,7 @@ class Run:
             )
         except (Unreachable, Broken, Cut) as error:
             return Interrupted(Exit.LOST, str(error), unsent=isinstance(error, Unreachable))
-        self._upstream, self._shown = upstream, shown_by(upstream.status, payer)
+        self._upstream, self._blanking = upstream, blanking_of(upstream.status, payer)
         if deployment.fetched and upstream.status in REFUSED and self._credentials is not None:
             self._credentials.refused(payer)
         return Head(upstream.status, upstream.headers)

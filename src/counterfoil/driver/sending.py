@@ -19,7 +19,7 @@ from counterfoil.exchange.route import Deployment
 from counterfoil.providers.auth import AwsKeys, BearerToken, Credential, auth_headers, sign
 from counterfoil.transport.transport import Unreachable
 
-__all__ = ["REFUSED", "Begun", "Payer", "Sending", "blanked", "sending_of", "shown_by"]
+__all__ = ["REFUSED", "Begun", "Blanking", "Payer", "Sending", "blanking_of", "sending_of"]
 
 Payer = str | Credential | None
 """A secret, or what was fetched where none was given; None: nobody, the provider is free or the deployment keyless."""
@@ -58,18 +58,33 @@ class Sending(msgspec.Struct, frozen=True):
         return [("url", self.url)]
 
 
-def shown_by(status: int, payer: Payer) -> bytes:
-    """The secret that a reply may repeat: what was shown to a provider that answers with an error; empty where there is
-    none. What is signed with is never shown."""
+class Blanking:
+    """An error without the secret, however its bytes are cut, and as long as it was: its length may be announced."""
+
+    __slots__ = ("_held", "_secret")
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._held = b""
+        """The end of what came, where the secret may begin in it."""
+
+    def feed(self, data: bytes) -> bytes:
+        """What can be told after these bytes; nothing yet is empty. Empty bytes are the end, and give what was held."""
+        secret = self._secret
+        known = (self._held + data).replace(secret, b"*" * len(secret))
+        longest = min(len(secret) - 1, len(known)) if data else 0
+        kept = next((size for size in range(longest, 0, -1) if secret.startswith(known[-size:])), 0)
+        told, self._held = known[: len(known) - kept], known[len(known) - kept :]
+        return told
+
+
+def blanking_of(status: int, payer: Payer) -> Blanking | None:
+    """For the secret that a reply may repeat: what was shown to a provider that answers with an error. None where there
+    is none: what is signed with is never shown."""
     if status < 400 or payer is None or isinstance(payer, AwsKeys):
-        return b""
+        return None
     secret = (payer if isinstance(payer, str) else payer.token).encode()
-    return secret if len(secret) >= _SHORTEST else b""
-
-
-def blanked(data: bytes, secret: bytes) -> bytes:
-    """A piece of an error without the secret, and as long as it was: its length may be announced."""
-    return data.replace(secret, b"*" * len(secret))
+    return Blanking(secret) if len(secret) >= _SHORTEST else None
 
 
 def sending_of(command: Post, base_url: str, payer: Payer, at: float) -> Sending:
