@@ -7,7 +7,7 @@ its convention. It does not know who speaks it: what a provider does differently
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -74,6 +74,8 @@ class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Fields of the body it wants elsewhere: the model, where the path names it."""
     signed_calls: bool = False
     """The model refuses a history in which its own proof is missing from tool calls (Gemini 3)."""
+    call_id_length: Annotated[int, msgspec.Meta(ge=8)] | None = None
+    """The only length of a tool call's id that the provider takes, of letters and digits (Mistral: 9); none: any."""
     unsupported: frozenset[str] = frozenset()
     """Request fields of its dialect that the provider refuses."""
 

@@ -181,6 +181,7 @@ _QUIRKS: Final[Mapping[str, Callable[[Any], str]]] = MappingProxyType(
         "body_set": lambda fields: f"Its bodies carry {', '.join(f'{name}: {fields[name]}' for name in fields)}.",
         "body_without": lambda fields: f"Its bodies are without {', '.join(sorted(fields))}.",
         "signed_calls": lambda _: "It refuses a history whose tool calls lack its own proof.",
+        "call_id_length": lambda length: f"It takes ids of tool calls only of {length} letters and digits.",
         "unsupported": _refuses,
     }
 )

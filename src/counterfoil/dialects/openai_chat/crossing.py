@@ -7,7 +7,7 @@ Rule 3: a tool message is one text, which is all that every server reads. Its pi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -30,6 +30,7 @@ from counterfoil.core.operation import ChatRequest, ResponseFormat, Tool, ToolCh
 from counterfoil.dialects.desk import asks_nothing, cannot_be_carried
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
 from counterfoil.dialects.effort import LONGEST_USER, NO_EFFORT, OPENAI_EFFORTS, effort_of_budget
+from counterfoil.dialects.openai_chat.call_ids import with_ids_of_length
 from counterfoil.dialects.openai_chat.history import DIALECT
 from counterfoil.dialects.proof import format_of
 from counterfoil.dialects.results import media_apart
@@ -94,7 +95,10 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
     `model` is the provider's name. Raises RequestError for what cannot be carried unless `drop`.
     """
     lost = _Lost()
-    body: dict[str, Any] = {"model": model, "messages": _messages(media_apart(request.messages, _is_text), lost)}
+    said: Sequence[Message] = request.messages
+    if quirks.call_id_length is not None:
+        said = with_ids_of_length(said, quirks.call_id_length)
+    body: dict[str, Any] = {"model": model, "messages": _messages(media_apart(said, _is_text), lost)}
     _tools(request, body, lost)
     for name in _SAME_NAME:
         value = getattr(request, name)

@@ -3,7 +3,8 @@
 Rule 1: a wrong type is refused with the name of what is wrong and of what is expected; a wrong value is the provider's
 to judge, unless it would hurt us or hang the provider.
 Rule 2: what the canonical words lack is kept word for word: a field in `rest`, a part or a tool as opaque.
-Rule 3: a patch changes `model` and `stream_options` and nothing else: order, unknown fields and values stay.
+Rule 3: a patch changes `model`, `stream_options` and, where the provider takes only some (`call_ids.py`), ids of tool
+calls, and nothing else: order, unknown fields and values stay.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from counterfoil.core.message import CacheMark
 from counterfoil.core.nesting import exceeds
 from counterfoil.core.operation import ChatRequest, ReasoningWish, ResponseFormat, Tool, ToolChoice
 from counterfoil.dialects.dialect import Quirks
+from counterfoil.dialects.openai_chat.call_ids import written_with_ids_of_length
 from counterfoil.dialects.openai_chat.history import ROLES, read_messages
 from counterfoil.dialects.openai_chat.wish import DefinitionShape, ReasoningShape, RequestWish, ThinkingShape, ToolWish
 from counterfoil.dialects.refusal import missing, refused
@@ -96,7 +98,8 @@ def read_request(body: bytes) -> ChatRequest:
 
 
 def patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> bytes:
-    """The client's body for a provider of this dialect: its own model name, and the usage frame asked for.
+    """The client's body for a provider of this dialect: its own model name, the usage frame asked for, and ids of tool
+    calls that it takes.
 
     Raises RequestError for a body that is no JSON object.
     """
@@ -107,6 +110,8 @@ def patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> b
             fields.pop("stream_options", None)
         elif ask_usage and bytes(fields.get("stream", b"")) == b"true":
             fields["stream_options"] = _asking(fields.get("stream_options"), quirks)
+        if quirks.call_id_length is not None and "messages" in fields:
+            fields["messages"] = written_with_ids_of_length(fields["messages"], quirks.call_id_length)
     except UNREADABLE as error:
         raise refused(error, _LISTS) from None
     return msgspec.json.encode(fields)
