@@ -107,7 +107,7 @@ def test_an_unknown_option_is_a_usage_error(name: str, capsys: pytest.CaptureFix
         ("prices show gpt-4o --provder openai", "prices show: there is no --provder. Did you mean --provider?"),
         ("models --zzzzzz", "models: there is no --zzzzzz. `counterfoil models --help` has"),
         ("explain 019f 019e", "explain: '019e' is one word too many. `counterfoil explain --help` has"),
-        ("explain", "explain: the following arguments are required: ATTEMPT. `counterfoil explain --help` has"),
+        ("explain", "explain: the following arguments are required: ID. `counterfoil explain --help` has"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_with_the_nearest_option(
