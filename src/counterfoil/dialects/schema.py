@@ -7,6 +7,7 @@ Rule 3: one number that nothing holds (1e400) spoils no other: it is read as `BE
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -42,24 +43,20 @@ _NESTING: Final = 8
 Fields = dict[str, msgspec.Raw]
 """The members of a JSON object in order, values word for word."""
 
-_FIELDS: Final = msgspec.json.Decoder(Fields)
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _VALUE: Final = msgspec.json.Decoder()
 encode: Final = msgspec.json.Encoder().encode
 """JSON without white space; `Raw` goes in word for word."""
-
-
-def fields_of(data: bytes | msgspec.Raw) -> Fields:
-    """The members of a JSON object. Raises one of UNREADABLE."""
-    return _FIELDS.decode(data)
+fields_of: Final[Callable[[bytes | msgspec.Raw], Fields]] = msgspec.json.Decoder(Fields).decode
+"""The members of a JSON object. Raises one of UNREADABLE."""
 
 
 def fields_in(raw: msgspec.Raw | None) -> Fields:
     """The members of a JSON object; none of what is absent or no object."""
     try:
-        return _FIELDS.decode(raw) if raw is not None and given(raw) else {}
+        return fields_of(raw) if raw is not None and given(raw) else {}
     except UNREADABLE:
         return {}
 
@@ -103,8 +100,10 @@ def items_in(raw: msgspec.Raw) -> int:
 
 def text_of(raw: msgspec.Raw | None) -> str:
     """The text of a JSON string; empty for anything else."""
+    if raw is None or bytes(raw)[:1] != b'"':
+        return ""
     try:
-        return _TEXT.decode(raw) if raw is not None else ""
+        return _TEXT.decode(raw)
     except UNREADABLE:
         return ""
 

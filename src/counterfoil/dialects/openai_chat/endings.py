@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.dialects.openai_chat.splice import ASSISTANT, NO_CHOICES, NULL, Progress, Repair, Values, encode
+from counterfoil.dialects.openai_chat.splice import ASSISTANT, NO_CHOICES, NULL, Progress, Repair
+from counterfoil.dialects.schema import Fields, encode
 
 __all__ = ["END_REPAIRS", "Ending"]
 
@@ -26,18 +27,18 @@ class Ending:
         """The settled usage object, or null."""
         self.frames: list[bytes] = []
 
-    def add(self, values: Values) -> None:
+    def add(self, values: Fields) -> None:
         self.frames.append(encode(values))
 
 
-def _frame_of_ours(progress: Progress, choices: list[Values]) -> Values:
+def _frame_of_ours(progress: Progress, choices: list[Fields]) -> Fields:
     values = {**progress.identity, "choices": msgspec.Raw(encode(choices))}
     if progress.facts.usage_asked:
         values["usage"] = NULL
     return values
 
 
-def _choice_of_ours(number: int, delta: Values, finish: msgspec.Raw) -> Values:
+def _choice_of_ours(number: int, delta: Fields, finish: msgspec.Raw) -> Fields:
     index = msgspec.Raw(encode(number))
     return {"index": index, "delta": msgspec.Raw(encode(delta)), "finish_reason": finish}
 

@@ -36,12 +36,10 @@ from counterfoil.dialects.openai_chat.splice import (
     FrameWork,
     Progress,
     Repair,
-    encode,
-    read_values,
     readable,
 )
 from counterfoil.dialects.openai_chat.usage import write_usage
-from counterfoil.dialects.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of
 from counterfoil.framing.frame import Frame
 
 __all__ = ["ChatRelay", "mended"]
@@ -189,7 +187,7 @@ class ChatRelay:
         complete = seen.usage is self._usage_in_order
         if seen.model == self._model:
             return data if complete else _extended(readable(data), _NO_USAGE_YET)
-        values = read_values(readable(data))
+        values = fields_of(readable(data))
         if not complete:
             values["usage"] = NULL
         values["model"] = self._progress.identity["model"]
@@ -210,7 +208,7 @@ class ChatRelay:
             return b""
         said = readable(data)
         try:
-            work = FrameWork(read_values(said))
+            work = FrameWork(fields_of(said))
         except UNREADABLE:
             return b"" if any(isinstance(event, ReplyFailed) for event in events) else data
         if rows is None:
@@ -261,7 +259,7 @@ class ChatRelay:
     def _whole(self, usage: msgspec.Raw) -> bytes:
         progress, said = self._progress, readable(self._body)
         try:
-            work = FrameWork(read_values(said))
+            work = FrameWork(fields_of(said))
         except UNREADABLE:
             return self._body
         progress.settled = None if bytes(usage) == b"null" else usage

@@ -23,14 +23,12 @@ from counterfoil.dialects.openai_chat.splice import (
     FrameWork,
     Progress,
     Repair,
-    Values,
-    encode,
     has_object,
     is_empty,
     members_of,
     opened_by,
-    text_of,
 )
+from counterfoil.dialects.schema import Fields, encode, text_of
 from counterfoil.framing.sse import is_text
 
 __all__ = [
@@ -294,7 +292,7 @@ def _identity(frame: FrameWork, progress: Progress) -> None:
 def _pending(frame: FrameWork, progress: Progress) -> None:
     if frame.held or not progress.pending:
         return
-    taken: Values = {}
+    taken: Fields = {}
     for key, value in list(progress.pending.items()):
         said = frame.values.get(key)
         if is_empty(said):

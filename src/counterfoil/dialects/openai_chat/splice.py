@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from counterfoil.dialects.dialect import Quirks, ReplyFacts
-from counterfoil.dialects.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE, Fields, encode, fields_of, text_of
 
 __all__ = [
     "ASSISTANT",
@@ -29,18 +29,12 @@ __all__ = [
     "FrameWork",
     "Progress",
     "Repair",
-    "Values",
-    "encode",
     "has_object",
     "is_empty",
     "members_of",
     "opened_by",
-    "read_values",
     "readable",
-    "text_of",
 ]
-
-Values = dict[str, msgspec.Raw]
 
 Subject = TypeVar("Subject")
 
@@ -54,11 +48,7 @@ _A_TIME: Final = re.compile(rb"[1-9][0-9]{0,17}")
 EMPTY: Final = frozenset({b"null", b'""', b"[]", b"{}"})
 """What says nothing, as providers write it."""
 
-encode: Final = msgspec.json.Encoder().encode
-read_values: Final[Callable[[bytes | msgspec.Raw], Values]] = msgspec.json.Decoder(Values).decode
-"""A JSON object's members, undecoded. Raises one of UNREADABLE for anything else."""
-_read_objects: Final = msgspec.json.Decoder(list[Values]).decode
-_read_text: Final = msgspec.json.Decoder(str).decode
+_read_objects: Final = msgspec.json.Decoder(list[Fields]).decode
 _read_index: Final = msgspec.json.Decoder(int).decode
 
 
@@ -76,35 +66,25 @@ def is_empty(value: msgspec.Raw | None) -> bool:
     return value is None or bytes(value) in EMPTY
 
 
-def has_object(values: Values, key: str) -> bool:
+def has_object(values: Fields, key: str) -> bool:
     """Whether `key` holds a JSON object."""
     value = values.get(key)
     return value is not None and bytes(value)[:1] == b"{"
 
 
-def members_of(values: Values, key: str) -> Values | None:
+def members_of(values: Fields, key: str) -> Fields | None:
     """The members of the object that `key` holds; None where it holds none, or one that cannot be read."""
     if not has_object(values, key):
         return None
     try:
-        return read_values(values[key])
+        return fields_of(values[key])
     except UNREADABLE:
         return None
 
 
-def opened_by(key: str, value: msgspec.Raw, values: Values) -> Values:
+def opened_by(key: str, value: msgspec.Raw, values: Fields) -> Fields:
     """`values` with `key` as its first member."""
     return {key: value} | values | {key: value}
-
-
-def text_of(value: msgspec.Raw | None) -> str:
-    """The text of a JSON string; empty for anything else."""
-    if value is None or bytes(value)[:1] != b'"':
-        return ""
-    try:
-        return _read_text(value)
-    except UNREADABLE:
-        return ""
 
 
 def _index_of(value: msgspec.Raw | None) -> int | None:
@@ -116,7 +96,7 @@ def _index_of(value: msgspec.Raw | None) -> int | None:
         return None
 
 
-def _objects(value: msgspec.Raw | None) -> list[Values] | None:
+def _objects(value: msgspec.Raw | None) -> list[Fields] | None:
     """The objects of a list; None for anything else."""
     if value is None:
         return None
@@ -200,10 +180,10 @@ class CallWork:
 
     __slots__ = ("call", "changed", "function", "values")
 
-    def __init__(self, values: Values, indexes: CallIndexes, named: set[int]) -> None:
+    def __init__(self, values: Fields, indexes: CallIndexes, named: set[int]) -> None:
         self.values = values
         self.changed = False
-        self.function: Values | None = members_of(values, "function")
+        self.function: Fields | None = members_of(values, "function")
         """The members of its `function`; None where it has none."""
         self.call = indexes.find(self.said_index(), text_of(values.get("id")), self.name(), named)
 
@@ -213,11 +193,11 @@ class CallWork:
     def said_index(self) -> int | None:
         return _index_of(self.values.get("index"))
 
-    def put(self, values: Values) -> None:
+    def put(self, values: Fields) -> None:
         """Replace its members."""
         self.values, self.changed = values, True
 
-    def put_function(self, function: Values) -> None:
+    def put_function(self, function: Fields) -> None:
         """Replace the members of its `function`."""
         self.function = function
         self.put({**self.values, "function": msgspec.Raw(encode(function))})
@@ -228,12 +208,12 @@ class ChoiceWork:
 
     __slots__ = ("changed", "number", "part", "part_changed", "part_name", "values")
 
-    def __init__(self, values: Values, part_name: str) -> None:
+    def __init__(self, values: Fields, part_name: str) -> None:
         self.values = values
         self.part_name = part_name
         self.number = _index_of(values.get("index")) or 0
         self.changed = self.part_changed = False
-        self.part: Values | None = members_of(values, part_name)
+        self.part: Fields | None = members_of(values, part_name)
 
     def calls(self, progress: Progress) -> list[CallWork]:
         """Its tool deltas; none where it has none or they are no objects."""
@@ -251,7 +231,7 @@ class ChoiceWork:
         if self.values.pop(key, None) is not None:
             self.changed = True
 
-    def put_part(self, part: Values) -> None:
+    def put_part(self, part: Fields) -> None:
         """Replace its delta's members."""
         self.part, self.part_changed = part, True
 
@@ -267,11 +247,11 @@ class FrameWork:
 
     __slots__ = ("changed", "choices", "held", "new", "repeated", "speaks", "values")
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Fields) -> None:
         self.values = values
         self.changed = False
         """A member it had is another one now, or gone."""
-        self.new: Values = {}
+        self.new: Fields = {}
         """Members it did not have: they follow the others."""
         self.choices: list[ChoiceWork] = []
         self.speaks = True
@@ -330,7 +310,7 @@ class Progress:
     def __init__(self, facts: ReplyFacts, quirks: Quirks) -> None:
         self.facts = facts
         self.quirks = quirks
-        self.identity: Values = {
+        self.identity: Fields = {
             "id": msgspec.Raw(encode(facts.id)),
             "object": msgspec.Raw(b'"chat.completion.chunk"' if facts.streamed else b'"chat.completion"'),
             "created": msgspec.Raw(encode(facts.created)),
@@ -343,11 +323,11 @@ class Progress:
         """A frame has been carried: id and created stand."""
         self.begun: set[int] = set()
         self.finished: set[int] = set()
-        self.pending: Values = {}
-        """Values of frames that had no choice to say, for the next frame that is carried."""
+        self.pending: Fields = {}
+        """Members of frames that had no choice to say, for the next frame that is carried."""
         self.news: set[int] = set()
         """Choices of which the frame says something that no earlier one said."""
-        self.last: Values = {}
+        self.last: Fields = {}
         """The provider's usage frame, which our last frame is made from."""
         self.settled: msgspec.Raw | None = None
         """The usage object of a whole reply; None while streaming, and where there is none."""
@@ -362,7 +342,7 @@ class Progress:
     def has_calls(self, choice: int) -> bool:
         return bool(self._indexes.get(choice))
 
-    def hold(self, held: Values, more: Values) -> None:
+    def hold(self, held: Fields, more: Fields) -> None:
         """Keep values for a later frame, up to HELD_LIMIT; what would pass it is left out."""
         for key, value in more.items():
             grows = len(bytes(value)) - len(bytes(held.get(key, b"")))
@@ -376,7 +356,7 @@ class Progress:
         self._held -= len(bytes(value))
         return value
 
-    def identify(self, values: Values) -> None:
+    def identify(self, values: Fields) -> None:
         """Let the first frame that is carried say the reply's id and time, where it says them."""
         if self.identified:
             return

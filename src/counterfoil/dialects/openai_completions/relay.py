@@ -31,15 +31,12 @@ from counterfoil.dialects.openai_chat.splice import (
     FrameWork,
     Progress,
     Repair,
-    Values,
-    encode,
     is_empty,
-    read_values,
     readable,
 )
 from counterfoil.dialects.openai_chat.usage import write_usage
 from counterfoil.dialects.openai_completions.reply import SILENT
-from counterfoil.dialects.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE, Fields, encode, fields_of
 from counterfoil.framing.frame import Frame
 
 __all__ = ["CompletionRelay"]
@@ -99,7 +96,7 @@ class CompletionRelay:
             return b""
         said = readable(data)
         try:
-            work = FrameWork(read_values(said))
+            work = FrameWork(fields_of(said))
         except UNREADABLE:
             return b"" if any(isinstance(event, ReplyFailed) for event in events) else data
         if "choices" not in work.values:
@@ -135,14 +132,14 @@ class CompletionRelay:
         if progress.pending and not progress.facts.usage_asked:
             ending.add({**self._frame(_choice(0, "", NULL)), **progress.pending})
 
-    def _frame(self, choice: Values) -> Values:
+    def _frame(self, choice: Fields) -> Fields:
         values = {**self._progress.identity, "choices": msgspec.Raw(encode([choice]))}
         return {**values, "usage": NULL} if self._progress.facts.usage_asked else values
 
     def _whole(self, usage: msgspec.Raw) -> bytes:
         progress, said = self._progress, readable(self._body)
         try:
-            work = FrameWork(read_values(said))
+            work = FrameWork(fields_of(said))
         except UNREADABLE:
             return self._body
         progress.settled = None if bytes(usage) == b"null" else usage
@@ -151,6 +148,6 @@ class CompletionRelay:
         return mended(work, said, self._body)
 
 
-def _choice(number: int, text: str, finish: msgspec.Raw) -> Values:
+def _choice(number: int, text: str, finish: msgspec.Raw) -> Fields:
     values = {"text": text, "index": number, "logprobs": None}
     return {**{key: msgspec.Raw(encode(value)) for key, value in values.items()}, "finish_reason": finish}
