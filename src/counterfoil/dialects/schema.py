@@ -53,7 +53,7 @@ fields_of: Final[Callable[[bytes | msgspec.Raw], Fields]] = msgspec.json.Decoder
 """The members of a JSON object. Raises one of UNREADABLE."""
 
 
-def fields_in(raw: msgspec.Raw | None) -> Fields:
+def fields_in(raw: bytes | msgspec.Raw | None) -> Fields:
     """The members of a JSON object; none of what is absent or no object."""
     try:
         return fields_of(raw) if raw is not None and given(raw) else {}
@@ -85,7 +85,7 @@ def value_of(raw: msgspec.Raw, nesting: int = _NESTING) -> object:
         return -BEYOND if start == b"-" else BEYOND
 
 
-def given(raw: msgspec.Raw | None) -> bool:
+def given(raw: bytes | msgspec.Raw | None) -> bool:
     """Whether a member is there with a value other than null."""
     return raw is not None and raw is not NOT_SENT and bytes(raw) not in (b"", b"null")
 

@@ -17,6 +17,7 @@ from counterfoil.config import Retries
 from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault, RequestError
 from counterfoil.core.estimate import estimate_body
 from counterfoil.dialects.dialect import ClientDialect, RequestPeek
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of
 from counterfoil.driver.passthrough import Asked, Passthrough, plain_path, plain_query
 from counterfoil.exchange.call import Call
 from counterfoil.exchange.carriage import Carriage
@@ -69,9 +70,6 @@ _SECRETS: Final = ("api-key", "apikey", "authorization", "cookie", "credential",
 """Parts of the names of headers that show who somebody is."""
 _HEADER: Final = 8192
 """Characters of a header that goes further."""
-
-
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _Said(msgspec.Struct):
@@ -163,7 +161,7 @@ def _peek(asked: Asked, body: bytes) -> RequestPeek:
             said = msgspec.json.decode(body, type=_Said)
             model = said.model if isinstance(said.model, str) else ""
             peek = RequestPeek(model, streamed=said.stream is True)
-    except (RequestError, msgspec.DecodeError, RecursionError):
+    except (RequestError, *UNREADABLE):
         peek = RequestPeek("")
     model = asked.model or peek.model
     user = peek.user if peek.user is not None and len(peek.user) <= NAME_LENGTH else None
@@ -173,11 +171,11 @@ def _peek(asked: Asked, body: bytes) -> RequestPeek:
 
 
 def _named(body: bytes, model: str) -> bytes:
-    """The body with the model that only the path names, to be read here. Raises msgspec.DecodeError for no object."""
+    """The body with the model that only the path names, to be read here. Raises one of UNREADABLE for no object."""
     if not model:
         return body
-    fields = _FIELDS.decode(body)
-    return body if "model" in fields else msgspec.json.encode({**fields, "model": model})
+    fields = fields_of(body)
+    return body if "model" in fields else encode({**fields, "model": model})
 
 
 def _carried(request: Request, through: Passthrough) -> Mapping[str, str]:

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault, RequestError
+from counterfoil.core.error import CounterfoilError, Failure, FailureKind, Fault
 from counterfoil.dialects.anthropic_messages import ANTHROPIC_COUNT, ANTHROPIC_MESSAGES
 from counterfoil.dialects.cohere import COHERE_RERANK
 from counterfoil.dialects.dialect import ClientDialect
@@ -28,6 +28,8 @@ from counterfoil.dialects.openai_chat import OPENAI_CHAT
 from counterfoil.dialects.openai_completions import OPENAI_COMPLETIONS
 from counterfoil.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from counterfoil.dialects.openai_responses import OPENAI_RESPONSES, OPENAI_RESPONSES_COUNT
+from counterfoil.dialects.refusal import refused
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_of
 from counterfoil.driver.passthrough import METHODS
 from counterfoil.server.admin import live, ready, reload, show_metrics
 from counterfoil.server.door import Door, Fill, Found, Place
@@ -52,12 +54,10 @@ def _call(dialect: ClientDialect[Any], fill: Fill | None = None) -> Door:
 def _named(body: bytes, place: Place) -> bytes:
     """Azure's way: the deployment in the path is the model, whatever the body says."""
     try:
-        fields = _FIELDS.decode(body)
-    except msgspec.ValidationError:
-        raise RequestError("The request body is not a JSON object.") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise RequestError(f"The request body is not JSON: {error}.", code="invalid_json") from None
-    return msgspec.json.encode({**fields, "model": place.model})
+        fields: Mapping[str, object] = fields_of(body)
+    except UNREADABLE as error:
+        raise refused(error) from None
+    return encode({**fields, "model": place.model})
 
 
 def _asked(dialect: ClientDialect[Any]) -> Door:
@@ -66,8 +66,6 @@ def _asked(dialect: ClientDialect[Any]) -> Door:
 
     return _call(dialect, fill)
 
-
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _OPENAI: Final = ("/v1", "", "/openai/v1")
 """Where OpenAI's paths are looked for: below a base URL with `/v1`, without it, and below Azure's newer one."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.schema import UNREADABLE, object_of, value_of, whole_number
+from counterfoil.dialects.schema import UNREADABLE, fields_in, object_of, value_of, whole_number
 from counterfoil.usage.reading import Counter, Report, is_count, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
@@ -55,8 +55,6 @@ PLACES: Final[tuple[tuple[Counter, tuple[str, ...]], ...]] = (
     (Counter.OUTPUT_IMAGE, ("completion_tokens_details", "image_tokens")),  # openai.chat/openrouter
 )
 """Where each counter is said. The first place that has a number wins; a later one fills in for it."""
-
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read_report(raw: bytes, scope: int | None = None, *, tier: object = None) -> Report | None:
@@ -111,7 +109,7 @@ def write_usage(final: FinalUsage) -> bytes:
     given, made = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
     if usage is None or given is None or made is None:
         return b"null"
-    fields = _fields(final.provider_raw)
+    fields = fields_in(final.provider_raw)
     fields["prompt_tokens"] = msgspec.Raw(b"%d" % given)
     fields["completion_tokens"] = msgspec.Raw(b"%d" % made)
     fields["total_tokens"] = msgspec.Raw(b"%d" % (given + made))
@@ -128,13 +126,6 @@ def write_usage(final: FinalUsage) -> bytes:
     if final.estimated:
         fields[ESTIMATED] = msgspec.Raw(b"true")
     return msgspec.json.encode(fields)
-
-
-def _fields(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
-    try:
-        return _FIELDS.decode(raw)
-    except UNREADABLE:
-        return {}
 
 
 def _prompt_details(usage: Usage) -> Mapping[str, int | None]:
@@ -158,7 +149,7 @@ def _completion_details(usage: Usage) -> Mapping[str, int | None]:
 
 def _details(raw: msgspec.Raw | None, known: Mapping[str, int]) -> dict[str, msgspec.Raw]:
     """The provider's details with what is settled in place of what it said of the same keys."""
-    details = _fields(raw) if raw is not None else {}
+    details = fields_in(raw)
     for name in ("cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens"):
         if name in known:
             details[name] = msgspec.Raw(b"%d" % known[name])

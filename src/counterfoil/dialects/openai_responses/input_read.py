@@ -34,7 +34,7 @@ from counterfoil.dialects.openai_responses.input_write import DIALECT
 from counterfoil.dialects.openai_responses.thought import from_client
 from counterfoil.dialects.openai_responses.wish import ItemWish, PartWish
 from counterfoil.dialects.refusal import missing
-from counterfoil.dialects.schema import UNREADABLE, given
+from counterfoil.dialects.schema import UNREADABLE, fields_of, given
 
 __all__ = ["decoded", "missing", "read_input", "stateless"]
 
@@ -45,7 +45,6 @@ _ROLES: Final[Mapping[str, Role]] = {
     "system": "system",
     "developer": "developer",
 }
-_KIND_OF: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DATA_URI: Final = re.compile(r"data:(?P<type>[^;,]*)(?:;[^;,]*)*?;base64,", re.IGNORECASE)
 _ANYTHING: Final = "application/octet-stream"
 _FILE_TYPES: Final = {".pdf": "application/pdf", ".txt": "text/plain", ".md": "text/markdown", ".csv": "text/csv"}
@@ -91,7 +90,7 @@ def _item(raw: msgspec.Raw, where: str) -> Iterator[tuple[Role, tuple[Part, ...]
 def _kind(raw: msgspec.Raw, where: str) -> str:
     """An item's type; a message may leave it out."""
     try:
-        said = _KIND_OF.decode(raw).get("type", msgspec.Raw(b'"message"'))
+        said = fields_of(raw).get("type", msgspec.Raw(b'"message"'))
         return msgspec.json.decode(said, type=str)
     except UNREADABLE:
         raise RequestError(f"`{where}`: expected an item, which is an object with a `type`.", param=where) from None

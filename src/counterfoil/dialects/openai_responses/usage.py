@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, object_of, whole_number
+from counterfoil.dialects.schema import UNREADABLE, encode, fields_in, object_of, whole_number
 from counterfoil.usage.reading import Counter, Report, rate_context
 from counterfoil.usage.settle import Convention
 from counterfoil.usage.usage import Bucket, Usage
@@ -93,7 +93,7 @@ def write_usage(final: FinalUsage) -> bytes:
     usage = final.usage
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return b"null"
-    before = _fields(final.provider_raw)
+    before = fields_in(final.provider_raw)
     told: dict[str, object] = {
         "input_tokens": usage.input_tokens,
         _IN: _details(before, _IN, _input_details(usage)),
@@ -105,13 +105,6 @@ def write_usage(final: FinalUsage) -> bytes:
     if final.estimated:
         merged[ESTIMATED] = True
     return encode(merged)
-
-
-def _fields(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
-    try:
-        return fields_of(raw)
-    except UNREADABLE:
-        return {}
 
 
 def _input_details(usage: Usage) -> Mapping[str, int | None]:
@@ -148,7 +141,7 @@ def _details(
     demanded = _DEMANDED[name][:1] if before else _DEMANDED[name]
     if before and raw is None and all(count is None for count in told.values()):
         return None
-    details: dict[str, object] = {**_fields(raw)} if raw is not None else {}
+    details: dict[str, object] = {**fields_in(raw)}
     for place, count in told.items():
         if count is not None:
             details[place] = count
