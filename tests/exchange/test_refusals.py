@@ -20,6 +20,7 @@ from tests.exchange.world import Played, World, call, check_books, deployment
 __all__: list[str] = []
 
 SSE: Final = "text/event-stream"
+JSON: Final = "application/json"
 NOVA_TOO_LONG: Final = "Input Tokens Exceeded: Number of input tokens exceeds maximum length."
 
 
@@ -76,6 +77,30 @@ REFUSALS: Final[Mapping[str, tuple[str, str, bytes, FailureKind]]] = {
         _sse({"error": {"message": "Slow down.", "code": 429, "type": "rate_limit_error"}}),
         FailureKind.RATE_LIMITED,
     ),
+    "MiniMax takes the prompt for unfit": (
+        "openai_chat",
+        SSE,
+        _sse({"id": "m", "choices": None, "base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}}),
+        FailureKind.CONTENT_POLICY,
+    ),
+    "MiniMax breaks, whole": (
+        "openai_chat",
+        JSON,
+        b'{"id":"m","choices":null,"base_resp":{"status_code":1033,"status_msg":"system error"}}',
+        FailureKind.PROVIDER_ERROR,
+    ),
+    "a chat server breaks, in a list": (
+        "openai_chat",
+        JSON,
+        b'[{"error":{"code":500,"message":"An error occurred.","status":"INTERNAL"}}]',
+        FailureKind.PROVIDER_ERROR,
+    ),
+    "a chat server says no more than a detail": (
+        "openai_chat",
+        JSON,
+        b'{"detail":"No worker took it."}',
+        FailureKind.PROVIDER_ERROR,
+    ),
 }
 
 
@@ -116,6 +141,27 @@ def test_a_refusal_beside_a_report_is_billed_as_reported() -> None:
     error = {"code": 429, "message": "Slow down.", "status": "RESOURCE_EXHAUSTED"}
     body = _sse({"error": error, "usageMetadata": {"promptTokenCount": 7, "totalTokenCount": 7}})
     assert run("gemini", SSE, body).entry.usage.input_tokens == 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<p>Not JSON.</p>",
+        b'{"object":"chat.completion"}',
+        b'{"choices":[{"index":0,"message":{"content":"The tide turns."}}],"error":{"message":"It broke."}}',
+    ],
+)
+def test_what_may_have_been_a_reply_is_no_error_in_its_place(body: bytes) -> None:
+    entry = run("openai_chat", JSON, body).entry
+    assert entry.exit is Exit.FAILED
+    assert entry.usage.provenance[Bucket.INPUT] is Provenance.ESTIMATED
+
+
+def test_a_base_resp_beside_a_report_is_billed_as_reported() -> None:
+    stated = {"status_code": 1027, "status_msg": "output new_sensitive"}
+    used = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    entry = run("openai_chat", JSON, json.dumps({"choices": None, "usage": used, "base_resp": stated}).encode()).entry
+    assert (entry.detail, entry.usage.total_tokens) == (FailureKind.CONTENT_POLICY.value, 12)
 
 
 def test_a_provider_that_breaks_may_have_run_the_model() -> None:

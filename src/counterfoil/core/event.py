@@ -190,6 +190,8 @@ class ReplyFailed(msgspec.Struct, frozen=True, tag=True):
     """An error frame, or an error body."""
 
     failure: Failure
+    instead: bool = False
+    """It came in place of a reply: as good as an error status."""
 
 
 Event = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +19,20 @@ import msgspec
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.schema import UNREADABLE
 
-__all__ = ["LONGEST_WAIT", "MESSAGE_LIMIT", "Meaning", "bad_reply", "error_object", "retry_after", "told", "word_of"]
+__all__ = [
+    "LONGEST_WAIT",
+    "MESSAGE_LIMIT",
+    "RETRY_INFO",
+    "Meaning",
+    "bad_reply",
+    "details_in",
+    "error_object",
+    "is_of_a_day",
+    "retry_after",
+    "retry_delay",
+    "told",
+    "word_of",
+]
 
 MESSAGE_LIMIT: Final = 2_000
 """Characters of a provider's message that are told."""
@@ -27,6 +40,14 @@ _WORD_LIMIT: Final = 200
 """Characters of a code, a type or the name of a parameter."""
 LONGEST_WAIT: Final = 86_400.0
 """Seconds; a longer wait is taken for this."""
+
+RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
+"""https://cloud.google.com/apis/design/errors#error_payloads, as Google's two faces say it: its own and OpenAI's."""
+_EXCEEDED: Final = "type.googleapis.com/google.rpc.QuotaFailure"
+_A_DAYS: Final = "PerDay"
+"""In a `quotaId` of a QuotaFailure (GenerateRequestsPerDayPerProjectPerModel): github.com/google-gemini/gemini-cli
+issue 8437. The RetryInfo beside it says seconds all the same."""
+_SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 _BLANK: Final = "[redacted]"
 _VALUE: Final = r"(?:(?=[^\s\d]{0,200}\d)(?=[^\sA-Za-z]{0,200}[A-Za-z])[\w.~+/=%*-]{8,}|[\w.~+/=%*-]{20,})"
@@ -130,3 +151,29 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if math.isfinite(wait) and wait > 0:
             return min(wait, LONGEST_WAIT)
     return None
+
+
+def details_in(error: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The objects in an error's `details`."""
+    details = error.get("details")
+    return [entry for entry in details if isinstance(entry, dict)] if isinstance(details, list) else []
+
+
+def retry_delay(details: Iterable[Mapping[str, Any]]) -> float | None:
+    """Seconds to wait, by the first RetryInfo among Google's details: "7s", "0.5s"."""
+    for detail in details:
+        said = detail.get("retryDelay")
+        found = _SECONDS.fullmatch(said) if isinstance(said, str) and detail.get("@type") == RETRY_INFO else None
+        if found:
+            return min(float(found[1]), LONGEST_WAIT)
+    return None
+
+
+def is_of_a_day(details: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a QuotaFailure among Google's details is of a day's allowance."""
+    for detail in details:
+        found = detail.get("violations") if detail.get("@type") == _EXCEEDED else None
+        ids = [one.get("quotaId") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        if any(isinstance(one, str) and _A_DAYS in one for one in ids):
+            return True
+    return False

@@ -68,6 +68,7 @@ class Meter:
         "_filtered",
         "_hidden",
         "_input",
+        "_instead",
         "_noted",
         "_reasoning",
         "_spoken",
@@ -94,6 +95,7 @@ class Meter:
         self._hidden = False
         self._filtered: bool | None = None
         """Whether a filter ended all choices that have finished; None while none has."""
+        self._instead = False
         self._noted: tuple[int, int] = (0, 0)
         self._vectors: int | None = None
 
@@ -121,8 +123,8 @@ class Meter:
                     self._hidden = True  # what is proved is a summary: Claude's since version 4, Gemini's, OpenAI's
                 case ChoiceFinished(reason=reason):
                     self._filtered = reason is FinishReason.CONTENT_FILTER and self._filtered is not False
-                case ReplyFailed(failure=failure):
-                    self.failure = failure
+                case ReplyFailed(failure=failure, instead=instead):
+                    self.failure, self._instead = failure, instead
                 case LogprobsGiven() | OpaqueGiven():
                     pass
                 case EmbeddingsGiven(embeddings=embeddings):
@@ -153,9 +155,10 @@ class Meter:
 
     @property
     def refused(self) -> bool:
-        """The reply is nothing but an error that came before any model ran: as good as an error status."""
+        """The reply is nothing but an error that came before any model ran, or in place of a reply: as good as an
+        error status."""
         kind = None if self.failure is None else self.failure.kind
-        return kind in _BEFORE_A_MODEL and not (self.reading.reports or self._seen or self._hidden)
+        return (kind in _BEFORE_A_MODEL or self._instead) and not (self.reading.reports or self._seen or self._hidden)
 
     def progress(self, at: float) -> Progress | None:
         """A note of where things stand at `at` (Unix seconds), or None when nothing changed since the last one."""

@@ -132,7 +132,102 @@ def test_an_error_body_under_a_200_is_a_failed_reply() -> None:
     assert not decoder.ended
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"choices":[]}', b'{"choices":null}', b'{"detail":"not here"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"error":{"message":"No berth is free.","code":503}}]',
+        b'{"error":"No berth is free."}',
+        b'{"error":["No berth is free."]}',
+        b'{"error":[{"message":"No berth is free."}]}',
+        b'{"error":{"detail":"No berth is free."}}',
+        b'{"errors":[{"message":"No berth is free."}]}',
+        b'{"detail":"No berth is free."}',
+        b'{"detail":{"error":"No berth is free."}}',
+        b'{"detail":[{"loc":["body"],"msg":"No berth is free."}]}',
+        b'{"code":500,"msg":"No berth is free.","success":false}',
+        b'{"choices":null,"message":"No berth is free."}',
+    ],
+)
+def test_an_error_of_any_shape_under_a_200_is_told_with_its_message_and_comes_instead_of_a_reply(body: bytes) -> None:
+    events, decoder = events_of(Frame(body), streamed=False)
+    failed = failure_in(events)
+    assert failed.failure.kind in (FailureKind.PROVIDER_ERROR, FailureKind.OVERLOADED)
+    assert failed.failure.message == "No berth is free."
+    assert failed.instead
+    assert not decoder.ended
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind", "status"),
+    [
+        (1000, "unknown error", FailureKind.PROVIDER_ERROR, 502),
+        (1001, "request timeout", FailureKind.TIMED_OUT, 504),
+        (1002, "rate limit", FailureKind.RATE_LIMITED, 429),
+        (1004, "not authorized", FailureKind.AUTHENTICATION, 401),
+        (1008, "insufficient balance", FailureKind.QUOTA, 402),
+        (1026, "input new_sensitive", FailureKind.CONTENT_POLICY, 400),
+        (1027, "output new_sensitive", FailureKind.CONTENT_POLICY, 400),
+        (1039, "token limit", FailureKind.RATE_LIMITED, 429),
+        (2013, "invalid params", FailureKind.INVALID_REQUEST, 400),
+        (2013, "invalid params, context window exceeds limit", FailureKind.CONTEXT_WINDOW, 400),
+        (2049, "invalid api key", FailureKind.AUTHENTICATION, 401),
+        (2056, "usage limit exceeded", FailureKind.QUOTA, 429),
+        (9999, "a new one", FailureKind.PROVIDER_ERROR, 502),
+    ],
+)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_base_resp_without_choices_is_a_failure_by_its_code_with_its_message(
+    code: int, message: str, kind: FailureKind, status: int, streamed: bool
+) -> None:
+    body = {"id": "m-1", "choices": None, "base_resp": {"status_code": code, "status_msg": message}}
+    events, decoder = events_of(frame(body), streamed=streamed)
+    failed = failure_in(events)
+    assert (failed.failure.kind, failed.failure.status, failed.instead) == (kind, status, True)
+    assert (failed.failure.message, failed.failure.code) == (message, str(code))
+    assert not decoder.ended
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_base_resp_of_0_is_no_failure(streamed: bool) -> None:
+    said = {"content": "High tide."}
+    choice = {"index": 0, "delta" if streamed else "message": said, "finish_reason": "stop"}
+    body = {"id": "m-1", "choices": [choice], "base_resp": {"status_code": 0, "status_msg": "success"}}
+    events, decoder = events_of(frame(body), streamed=streamed)
+    assert text_of(events) == "High tide."
+    assert decoder.ended
+    if streamed:
+        after = {"choices": [], "usage": usage(), "base_resp": {"status_code": 0, "status_msg": ""}}
+        assert not any(isinstance(event, ReplyFailed) for event in decoder.feed(frame(after)))
+
+
+def test_a_base_resp_after_text_fails_a_reply_that_had_begun() -> None:
+    stated = {"choices": None, "base_resp": {"status_code": 1027, "status_msg": "output new_sensitive"}}
+    events, _ = events_of(delta({"content": "High"}), frame(stated))
+    assert text_of(events) == "High"
+    failed = failure_in(events)
+    assert (failed.failure.kind, failed.instead) == (FailureKind.CONTENT_POLICY, False)
+
+
+def test_a_list_with_an_error_in_it_fails_a_stream_with_its_message() -> None:
+    events, _ = events_of(Frame(b'[{"error":{"code":429,"message":"Slow down.","status":"RESOURCE_EXHAUSTED"}}]'))
+    assert (failure_in(events).failure.kind, failure_in(events).failure.message) == (
+        FailureKind.RATE_LIMITED,
+        "Slow down.",
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b"[]",
+        b"[1]",
+        b'{"choices":[]}',
+        b'{"choices":null}',
+        b'{"detail":{}}',
+        b'{"message":{"content":"secret"}}',
+    ],
+)
 def test_a_whole_body_without_choices_is_a_bad_reply(body: bytes) -> None:
     events, decoder = events_of(Frame(body), streamed=False)
     assert failure_in(events).failure.kind is FailureKind.BAD_REPLY

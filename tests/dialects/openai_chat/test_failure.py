@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from counterfoil.core.error import Failure, FailureKind, Fault
+from counterfoil.dialects.failure import RETRY_INFO
 from counterfoil.dialects.openai_chat.failure import frame_failure, read_failure, write_failure
 from tests.dialects.openai_chat.recordings import recordings
 
@@ -86,6 +87,41 @@ def test_words_say_more_than_the_status(status: int, error: dict[str, Any], kind
 )
 def test_the_providers_message_is_found_wherever_it_puts_it(body: bytes) -> None:
     assert failure(400, body).message == "No berth."
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
+    ("detail", "wait", "kind"),
+    [
+        ({"@type": RETRY_INFO, "retryDelay": "37s"}, 37.0, FailureKind.RATE_LIMITED),
+        ({"@type": RETRY_INFO, "retryDelay": "0.5s"}, 0.5, FailureKind.RATE_LIMITED),
+        ({"@type": RETRY_INFO, "retryDelay": "999999999s"}, 86_400.0, FailureKind.RATE_LIMITED),
+        ({"@type": RETRY_INFO, "retryDelay": "soon"}, 4.0, FailureKind.RATE_LIMITED),
+        ({"@type": "another", "retryDelay": "37s"}, 4.0, FailureKind.RATE_LIMITED),
+        ({"retryDelay": 37}, 4.0, FailureKind.RATE_LIMITED),
+        (
+            {
+                "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                "violations": [{"quotaId": "RequestsPerDay-Free"}],
+            },
+            4.0,
+            FailureKind.QUOTA,
+        ),
+    ],
+)
+def test_googles_retry_delay_says_when_to_come_back(
+    listed: bool, detail: dict[str, Any], wait: float, kind: FailureKind
+) -> None:
+    error = {"code": 429, "message": "Slow.", "status": "RESOURCE_EXHAUSTED", "details": [7, detail]}
+    body = msgspec.json.encode([{"error": error}] if listed else {"error": error})
+    found = read_failure(429, {"retry-after": "4"}, body)
+    assert (found.retry_after, found.kind, found.message) == (wait, kind, "Slow.")
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), [(422, 2013, "invalid_request"), (500, 1008, "quota")])
+def test_a_base_resp_under_an_error_status_says_more_than_the_status(status: int, code: int, kind: str) -> None:
+    found = failure(status, msgspec.json.encode({"base_resp": {"status_code": code, "status_msg": "It failed."}}))
+    assert (found.kind, found.status, found.message) == (FailureKind(kind), status, "It failed.")
 
 
 def test_code_type_and_param_are_carried_as_text() -> None:

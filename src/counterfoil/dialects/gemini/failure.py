@@ -10,12 +10,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
-from counterfoil.dialects.failure import LONGEST_WAIT, Meaning, error_object, retry_after, told, word_of
+from counterfoil.dialects.failure import (
+    RETRY_INFO,
+    Meaning,
+    details_in,
+    error_object,
+    is_of_a_day,
+    retry_after,
+    retry_delay,
+    told,
+    word_of,
+)
 from counterfoil.dialects.overflow import Overflow, own_words
 from counterfoil.dialects.schema import encode
 
@@ -101,12 +111,6 @@ _PROVIDER_ERRORS: Final[Mapping[int, str]] = {
 }
 """A provider's error of no narrower kind, told under a status that has a word of its own. Google's clients read the
 word, and try again where it is UNAVAILABLE."""
-_RETRY: Final = "type.googleapis.com/google.rpc.RetryInfo"
-_EXCEEDED: Final = "type.googleapis.com/google.rpc.QuotaFailure"
-_A_DAYS: Final = "PerDay"
-"""In a `quotaId` of a QuotaFailure (GenerateRequestsPerDayPerProjectPerModel): github.com/google-gemini/gemini-cli
-issue 8437. The RetryInfo beside it says seconds all the same."""
-_SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -141,7 +145,7 @@ def write_failure(failure: Failure) -> bytes:
         word = _PROVIDER_ERRORS.get(failure.status, word)
     error: dict[str, object] = {"code": failure.status, "message": failure.message, "status": word}
     if failure.retry_after is not None:
-        error["details"] = [{"@type": _RETRY, "retryDelay": f"{failure.retry_after:g}s"}]
+        error["details"] = [{"@type": RETRY_INFO, "retryDelay": f"{failure.retry_after:g}s"}]
     return encode({"error": error})
 
 
@@ -155,31 +159,16 @@ def _too_long(sizes: Overflow) -> str | None:
 def _said(body: bytes) -> _Said:
     """What an error body says, or the error object in it, or the array around it."""
     found = error_object(body)
-    message, code, details = found.get("message"), found.get("code"), found.get("details")
-    details = [entry for entry in details if isinstance(entry, dict)] if isinstance(details, list) else []
+    message, code, details = found.get("message"), found.get("code"), details_in(found)
     reasons = [entry["reason"] for entry in details if isinstance(entry.get("reason"), str)]
     return _Said(
         word=word_of(found.get("status")),
         message=message if isinstance(message, str) else None,
         code=code if type(code) is int else None,
         reason=word_of(reasons[0]) if reasons else None,
-        delay=next((wait for entry in details if (wait := _delay(entry)) is not None), None),
-        spent=any(map(_is_a_days, details)),
+        delay=retry_delay(details),
+        spent=is_of_a_day(details),
     )
-
-
-def _is_a_days(detail: Mapping[str, Any]) -> bool:
-    """Whether a QuotaFailure is of a day's allowance."""
-    found = detail.get("violations") if detail.get("@type") == _EXCEEDED else None
-    ids = [one.get("quotaId") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-    return any(isinstance(one, str) and _A_DAYS in one for one in ids)
-
-
-def _delay(detail: Mapping[str, Any]) -> float | None:
-    """`retryDelay` of a RetryInfo: "7s", "0.5s". https://cloud.google.com/apis/design/errors#error_payloads"""
-    said = detail.get("retryDelay")
-    found = _SECONDS.fullmatch(said) if isinstance(said, str) and detail.get("@type") == _RETRY else None
-    return min(float(found[1]), LONGEST_WAIT) if found else None
 
 
 def _failure(said: _Said, status: int | None, wait: float | None) -> Failure:

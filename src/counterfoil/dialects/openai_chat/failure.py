@@ -14,13 +14,21 @@ import msgspec
 
 from counterfoil.core.error import Failure, FailureKind, Fault
 from counterfoil.dialects.dialect import FinalUsage
-from counterfoil.dialects.failure import bad_reply, retry_after, told, word_of
+from counterfoil.dialects.failure import (
+    bad_reply,
+    details_in,
+    is_of_a_day,
+    retry_after,
+    retry_delay,
+    told,
+    word_of,
+)
 from counterfoil.dialects.funds import is_out_of_funds
 from counterfoil.dialects.openai_chat.usage import write_usage
 from counterfoil.dialects.overflow import Overflow, own_words
 from counterfoil.dialects.schema import UNREADABLE
 
-__all__ = ["beside_error", "frame_failure", "read_failure", "write_failure"]
+__all__ = ["beside_error", "error_in", "frame_failure", "read_failure", "write_failure"]
 
 _BY_STATUS: Final = MappingProxyType(
     {
@@ -71,6 +79,26 @@ _BY_WORD: Final = MappingProxyType(
         "unavailable_error": FailureKind.OVERLOADED,  # llama.cpp while it loads
     }
 )
+_BY_BASE_RESP: Final[Mapping[int, tuple[FailureKind, int]]] = MappingProxyType(
+    {
+        1001: (FailureKind.TIMED_OUT, 504),
+        1002: (FailureKind.RATE_LIMITED, 429),
+        1004: (FailureKind.AUTHENTICATION, 401),
+        1008: (FailureKind.QUOTA, 402),
+        1026: (FailureKind.CONTENT_POLICY, 400),  # of the input
+        1027: (FailureKind.CONTENT_POLICY, 400),  # of the output
+        1039: (FailureKind.RATE_LIMITED, 429),  # tokens; "retry later"
+        1041: (FailureKind.RATE_LIMITED, 429),  # connections
+        1042: (FailureKind.INVALID_REQUEST, 400),  # too many characters that nobody sees
+        2013: (FailureKind.INVALID_REQUEST, 400),
+        2045: (FailureKind.RATE_LIMITED, 429),  # a rate that grew too fast
+        2049: (FailureKind.AUTHENTICATION, 401),
+        2056: (FailureKind.QUOTA, 429),  # the allowance of a plan, for hours
+    }
+)
+"""Kind and status of a `base_resp.status_code`, under HTTP 200 or an error status; any other that is not 0 is the
+provider's own failure. https://platform.minimax.io/docs/api-reference/errorcode"""
+_OWN_FAILURE: Final = (FailureKind.PROVIDER_ERROR, 502)
 _CONTEXT: Final = re.compile(
     r"maximum context length|context (?:length|window|size)|prompt is too long|too many (?:input )?tokens"
     r"|(?:prompt|input)[^.]{0,60}exceeds?[^.]{0,60}(?:tokens|limit|context)",
@@ -141,6 +169,12 @@ class _Said(msgspec.Struct, frozen=True):
     type: str | None = None
     param: str | None = None
     status: int | None = None
+    kind: FailureKind | None = None
+    """What its code stands for, where that says all."""
+    delay: float | None = None
+    """Seconds to wait."""
+    spent: bool = False
+    """What is exceeded is the allowance of a whole day."""
 
 
 def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
@@ -157,6 +191,13 @@ def frame_failure(data: bytes) -> Failure:
     """The failure an error frame tells, or an error body under a status that is not an error's. Never raises."""
     said = _read(data)
     return _failure(said, said.status, None, None) if said is not None else bad_reply("an error that is not readable")
+
+
+def error_in(data: bytes) -> Failure | None:
+    """The failure told by a body that is no reply, if it is an error with a message: a `message`, a `detail`, a
+    `base_resp`, or an error in a list. Never raises."""
+    said = _read(data)
+    return None if said is None or said.message is None else _failure(said, said.status, None, None)
 
 
 def write_failure(failure: Failure) -> bytes:
@@ -210,33 +251,40 @@ def _failure(said: _Said | None, status: int | None, wait: float | None, answere
         code=said.code if said is not None else None,
         type=said.type if said is not None else None,
         param=said.param if said is not None else None,
-        retry_after=wait,
+        retry_after=wait if said is None or said.delay is None else said.delay,
         provider_status=answered,
     )
 
 
 def _kind(said: _Said | None, status: int | None) -> FailureKind:
-    if said is not None:
-        for word in (said.code, said.type):
-            kind = _BY_WORD.get(word.lower()) if word is not None else None
-            if kind is not None:
-                return kind
-    if status is not None and status < 400:
-        kind = FailureKind.BAD_REPLY if said is None else FailureKind.PROVIDER_ERROR
-    elif status is None or status >= 500:
-        kind = _BY_STATUS.get(status or 500, FailureKind.PROVIDER_ERROR)
-    else:
-        kind = _BY_STATUS.get(status, FailureKind.INVALID_REQUEST)
-    if kind in _ABOUT_MONEY and is_out_of_funds(None if said is None else said.message):
+    if said is None:
+        return _kind_of(status, FailureKind.BAD_REPLY)
+    words = [word.lower() for word in (said.code, said.type) if word is not None]
+    worded = next((_BY_WORD[word] for word in words if word in _BY_WORD), None)
+    if worded is not None:
+        return worded
+    kind = said.kind or _kind_of(status, FailureKind.PROVIDER_ERROR)
+    if kind in _ABOUT_MONEY and is_out_of_funds(said.message):
         return FailureKind.QUOTA
-    if said is not None and said.message is not None and kind in _ABOUT_THE_REQUEST:
+    if kind is FailureKind.RATE_LIMITED and said.spent:
+        return FailureKind.QUOTA
+    if said.message is not None and kind in _ABOUT_THE_REQUEST:
         if _CONTEXT.search(said.message):
             return FailureKind.CONTEXT_WINDOW
         if _POLICY.search(said.message):
             return FailureKind.CONTENT_POLICY
-    if kind is FailureKind.PROVIDER_ERROR and said is not None and said.type == "invalid_request_error":
+    if kind is FailureKind.PROVIDER_ERROR and said.type == "invalid_request_error":
         return FailureKind.INVALID_REQUEST
     return kind
+
+
+def _kind_of(status: int | None, success: FailureKind) -> FailureKind:
+    """What a status says. `success`: what it is where the status is none of an error."""
+    if status is not None and status < 400:
+        return success
+    if status is None or status >= 500:
+        return _BY_STATUS.get(status or 500, FailureKind.PROVIDER_ERROR)
+    return _BY_STATUS.get(status, FailureKind.INVALID_REQUEST)
 
 
 def _read(body: bytes) -> _Said | None:
@@ -245,14 +293,15 @@ def _read(body: bytes) -> _Said | None:
         found: Any = _JSON.decode(body)
     except UNREADABLE:
         return None
-    if isinstance(found, list):  # Gemini's OpenAI face wraps its error in a list
-        found = found[0] if found else None
+    found = _first(found)  # Gemini's OpenAI face wraps its error in a list
     if not isinstance(found, dict):
         return None
     outer = found
-    inner = found.get("error")
+    inner = _first(found.get("error"))
     if isinstance(inner, dict):
         found = inner
+    elif (stated := _base_resp(found.get("base_resp"))) is not None:
+        return stated
     elif isinstance(found.get("errors"), list) and found["errors"] and isinstance(found["errors"][0], dict):
         found = found["errors"][0]  # Cloudflare's API envelope
     message = _message(found) or (inner if isinstance(inner, str) and inner else None)
@@ -267,7 +316,24 @@ def _read(body: bytes) -> _Said | None:
         ),
         None,
     )
-    return _Said(message, code, kind, param, status)
+    details = details_in(found)
+    return _Said(message, code, kind, param, status, delay=retry_delay(details), spent=is_of_a_day(details))
+
+
+def _first(found: object) -> object:
+    return (found[0] if found else None) if isinstance(found, list) else found
+
+
+def _base_resp(stated: object) -> _Said | None:
+    """MiniMax's way to fail: `{"status_code": 1008, "status_msg": "insufficient balance"}`. 0 is no failure."""
+    code = stated.get("status_code") if isinstance(stated, dict) else None
+    if not isinstance(stated, dict) or type(code) is not int or not code:
+        return None
+    kind, status = _BY_BASE_RESP.get(code, _OWN_FAILURE)
+    message = stated.get("status_msg")
+    if not isinstance(message, str) or not message:
+        message = f"The provider answered status_code {code}."
+    return _Said(message, str(code), status=status, kind=kind)
 
 
 def _message(found: Mapping[str, Any]) -> str | None:
@@ -275,7 +341,7 @@ def _message(found: Mapping[str, Any]) -> str | None:
     for key in ("message", "detail", "msg"):
         text = found.get(key)
         if isinstance(text, dict):
-            text = text.get("detail", text.get("message"))
+            text = text.get("detail", text.get("message", text.get("error")))
         if isinstance(text, list):
             lines = [line["msg"] for line in text if isinstance(line, dict) and isinstance(line.get("msg"), str)]
             text = "; ".join(lines[:8])

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from counterfoil.core.error import Failure
+from counterfoil.core.error import Failure, FailureKind
 from counterfoil.core.event import (
     ChoiceFinished,
     Event,
@@ -30,7 +30,7 @@ from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.failure import bad_reply
 from counterfoil.dialects.openai_chat.calls import LimitExceeded
 from counterfoil.dialects.openai_chat.content import ChoiceState, read_content
-from counterfoil.dialects.openai_chat.failure import frame_failure
+from counterfoil.dialects.openai_chat.failure import error_in, frame_failure
 from counterfoil.dialects.openai_chat.schema import Chunk, ReplyChoice, XGroq, decode_chunk, decode_x_groq
 from counterfoil.dialects.openai_chat.usage import read_report, read_timings
 from counterfoil.dialects.salvage import salvaged
@@ -120,7 +120,7 @@ class ChatDecoder:
             if data.strip() == _END_MARK:
                 return self._mark()
             events += salvaged(data, read_report, ("usage",), told=events)
-            self._fail(self._unreadable(frame), events)
+            self._fail(self._unreadable(frame), events, instead=not self._streamed)
         if not self._streamed:
             self._done = True
         return events
@@ -151,7 +151,7 @@ class ChatDecoder:
                 events.insert(0, _started(chunk))
         failure = self._failure(chunk, groq, frame)
         if failure is not None:
-            self._fail(failure, events)
+            self._fail(failure, events, instead=not self._streamed or given(chunk.base_resp))
 
     def _read_said(self, chunk: Chunk, groq: XGroq | None, events: list[Event]) -> None:
         choices = chunk.choices
@@ -181,6 +181,9 @@ class ChatDecoder:
         if not chunk.choices:
             if chunk.object == "error":  # older vLLM; mistral: {"object":"error","message":...}
                 return frame_failure(frame.data)
+            stated = error_in(frame.data) if not self._streamed or given(chunk.base_resp) else None
+            if stated is not None:
+                return stated
             if not self._streamed:
                 return bad_reply("a body without choices")
         if groq is not None and given(groq.error):
@@ -272,14 +275,19 @@ class ChatDecoder:
             self._citations = raw
             events.append(OpaqueGiven("citations", msgspec.Raw(raw)))
 
-    def _fail(self, failure: Failure, events: list[Event]) -> None:
+    def _fail(self, failure: Failure, events: list[Event], *, instead: bool) -> None:
+        """`instead`: of a reply, if none had begun. What cannot be read may have been one."""
         if not self._failed:
             self._failed = True
-            events.append(ReplyFailed(failure))
+            readable = failure.kind is not FailureKind.BAD_REPLY
+            events.append(ReplyFailed(failure, instead=instead and readable and not self._choices))
 
     def _unreadable(self, frame: Frame) -> Failure:
         if frame.event == "error":
             return frame_failure(frame.data)
+        stated = error_in(frame.data) if frame.data.lstrip().startswith(b"[") else None
+        if stated is not None:
+            return stated
         if self._streamed:
             return bad_reply(f"a frame of {len(frame.data)} bytes that is not a chat completion chunk")
         return bad_reply(f"a body of {len(frame.data)} bytes that is not a chat completion")

@@ -144,6 +144,9 @@ class Chunk(msgspec.Struct, frozen=True):
     x_groq: msgspec.Raw = NOT_SENT
     error: msgspec.Raw = NOT_SENT
     """openai.chat/openrouter/pydantic-ai-test-openrouter-stream-error-0-9c47fe has it beside choices and usage."""
+    base_resp: msgspec.Raw = NOT_SENT
+    """MiniMax's, of every reply and, without choices, of every failure:
+    https://platform.minimax.io/docs/api-reference/text-post"""
     timings: msgspec.Raw = NOT_SENT
     """llama.cpp (WIRE.md 4)."""
     citations: msgspec.Raw = NOT_SENT
