@@ -35,6 +35,7 @@ from counterfoil.dialects.anthropic_messages.hints import is_hint
 from counterfoil.dialects.anthropic_messages.schema import as_provider_wants
 from counterfoil.dialects.dialect import Quirks
 from counterfoil.dialects.proof import unseal
+from counterfoil.dialects.refusal import refused
 from counterfoil.dialects.schema import NOT_SENT, UNREADABLE, encode, fields_of, given
 
 __all__ = ["DIALECT", "patch_request", "read_request"]
@@ -189,8 +190,8 @@ _READ: Final = frozenset(
 def _request_fields(body: bytes) -> dict[str, msgspec.Raw]:
     try:
         return fields_of(body)
-    except UNREADABLE:
-        raise RequestError("the request body is not a JSON object") from None
+    except UNREADABLE as error:
+        raise refused(error) from None
 
 
 def _value(fields: Mapping[str, msgspec.Raw], name: str, shape: type[_Value]) -> _Value | None:

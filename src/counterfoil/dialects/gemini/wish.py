@@ -17,6 +17,7 @@ import msgspec
 
 from counterfoil.core.error import RequestError
 from counterfoil.dialects.gemini.schema import elements_of, fields_of
+from counterfoil.dialects.refusal import refused
 from counterfoil.dialects.schema import UNREADABLE, given
 
 __all__ = ["Fields", "body_fields", "camel", "inside", "kept", "list_of", "object_of", "request_fields", "value"]
@@ -36,10 +37,8 @@ def body_fields(body: bytes) -> Fields:
     """The fields of a request by the names the client gave them. Raises RequestError."""
     try:
         return fields_of(body)
-    except RecursionError:
-        raise RequestError("The request body is nested too deeply.", code="too_deep") from None
-    except UNREADABLE:
-        raise RequestError("The request body is not a JSON object.", code="invalid_json") from None
+    except UNREADABLE as error:
+        raise refused(error) from None
 
 
 def request_fields(body: bytes) -> Fields:

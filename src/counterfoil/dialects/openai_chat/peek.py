@@ -8,13 +8,11 @@ import msgspec
 
 from counterfoil.core.error import RequestError
 from counterfoil.dialects.dialect import RequestPeek
+from counterfoil.dialects.openai_chat.request import CHOICES_LIMIT
 from counterfoil.dialects.refusal import refused
 from counterfoil.dialects.schema import UNREADABLE
 
 __all__ = ["peek_request"]
-
-CHOICES: Final = 128
-"""The most choices a request may ask for (`n`; OpenAI's published schema)."""
 
 
 class _StreamOptions(msgspec.Struct, frozen=True):
@@ -43,8 +41,8 @@ def peek_request(body: bytes) -> RequestPeek:
         raise RequestError("`model` is empty. Name a model; GET /v1/models lists them.", param="model")
     if not request.messages:
         raise RequestError("`messages` is empty. Send at least one message.", param="messages")
-    if request.n is not None and not 1 <= request.n <= CHOICES:
-        raise RequestError(f"`n` must be between 1 and {CHOICES}.", param="n")
+    if request.n is not None and not 1 <= request.n <= CHOICES_LIMIT:
+        raise RequestError(f"`n` must be between 1 and {CHOICES_LIMIT}.", param="n")
     options = request.stream_options
     return RequestPeek(
         model=request.model,

@@ -23,7 +23,7 @@ from counterfoil.dialects.openai_chat.call_ids import written_with_ids_of_length
 from counterfoil.dialects.openai_chat.history import ROLES, read_messages
 from counterfoil.dialects.openai_chat.wish import DefinitionShape, ReasoningShape, RequestWish, ThinkingShape, ToolWish
 from counterfoil.dialects.refusal import missing, refused
-from counterfoil.dialects.schema import UNREADABLE
+from counterfoil.dialects.schema import UNREADABLE, fields_of
 
 __all__ = ["CHOICES_LIMIT", "NESTING_LIMIT", "patch_request", "read_request"]
 
@@ -32,7 +32,6 @@ CHOICES_LIMIT: Final = 128
 NESTING_LIMIT: Final = 100
 """Levels of arrays and objects inside each other."""
 
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _REQUEST: Final = msgspec.json.Decoder(RequestWish)
 _TOOLS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _KNOWN: Final = frozenset(field.encode_name for field in msgspec.structs.fields(RequestWish))
@@ -62,7 +61,7 @@ def read_request(body: bytes) -> ChatRequest:
     if exceeds(body, NESTING_LIMIT):
         raise RequestError(f"The body is nested more than {NESTING_LIMIT} levels deep. Send a flatter one.")
     try:
-        fields = _FIELDS.decode(body)
+        fields = fields_of(body)
         wish = _REQUEST.decode(body)
     except UNREADABLE as error:
         raise refused(error, _LISTS) from None
@@ -104,7 +103,7 @@ def patch_request(body: bytes, model: str, quirks: Quirks, ask_usage: bool) -> b
     Raises RequestError for a body that is no JSON object.
     """
     try:
-        fields = _FIELDS.decode(body)
+        fields = fields_of(body)
         fields["model"] = msgspec.Raw(msgspec.json.encode(model))
         if not quirks.stream_options:
             fields.pop("stream_options", None)
@@ -125,7 +124,7 @@ def _asking(options: msgspec.Raw | None, quirks: Quirks) -> msgspec.Raw:
     """`stream_options` that ask for usage, and keep whatever else the client put there."""
     if options is None or bytes(options) == _NULL:
         return _ASK_ALWAYS if quirks.continuous_usage else _ASK
-    fields = _FIELDS.decode(options)
+    fields = fields_of(options)
     fields["include_usage"] = _TRUE
     if quirks.continuous_usage:
         fields["continuous_usage_stats"] = _TRUE
