@@ -221,7 +221,16 @@ def test_a_rejected_request_used_nothing_and_costs_nothing() -> None:
     assert world.entry.status == 401
     assert world.entry.cost == 0
     assert world.status == 401
-    assert b"The provider refused the credential it was called with: Bad key" in world.sent, "it is not the client's"
+
+
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [("KEY", "refused the credential it was called with"), (None, "wants a credential, and was called without one")],
+)
+def test_a_credential_that_the_provider_refuses_is_told_apart_from_the_clients(secret: str | None, said: str) -> None:
+    world = World(refused(401, b'{"error":{"message":"Bad key"}}'))
+    world.run(call(msgspec.structs.replace(deployment(), secret=secret)))
+    assert f"The provider {said}: Bad key".encode() in world.sent
 
 
 def test_nothing_is_sent_when_the_books_cannot_be_opened() -> None:

@@ -52,7 +52,7 @@ def arrange(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.id:
-        raise CommandError("An attempt has a name.", "`counterfoil entries` lists them.", code=ExitCode.USAGE)
+        raise CommandError("Nothing has an empty id.", "`counterfoil entries` lists them.", code=ExitCode.USAGE)
     try:
         table = load_prices(data_directory(arguments.data_dir)).table
     except (SheetError, OSError):  # the entry has its cost; without the lists only its rates cannot be shown

@@ -161,7 +161,9 @@ class Running:
         if head.status < 400:
             failure = redirected(head.status)
         else:
-            failure = whose_key(self._deployment.dialect.read_failure(head.status, head.headers, body[:ERROR_BODY]))
+            deployment = self._deployment
+            said = deployment.dialect.read_failure(head.status, head.headers, body[:ERROR_BODY])
+            failure = whose_key(said, sent=deployment.fetched or deployment.secret is not None)
         self.meter.identify(request_id(head.headers))
         entry = yield from self._close(self._entry(Exit.REJECTED, detail=failure.kind.value))
         if isinstance(answer, Interrupted):

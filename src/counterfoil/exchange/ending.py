@@ -91,12 +91,15 @@ def bad_reply(message: str) -> Failure:
     return Failure(FailureKind.BAD_REPLY, message, Fault.PROVIDER, 502)
 
 
-def whose_key(failure: Failure) -> Failure:
-    """A credential that the provider refuses is not the one the client shows the gateway; its words sound as if."""
+def whose_key(failure: Failure, *, sent: bool) -> Failure:
+    """A credential that the provider refuses is not the one the client shows the gateway; its words sound as if.
+
+    `sent`: it was called with one.
+    """
     if failure.kind is not FailureKind.AUTHENTICATION:
         return failure
-    message = f"The provider refused the credential it was called with: {failure.message}"
-    return msgspec.structs.replace(failure, message=message)
+    ours = "refused the credential it was called with" if sent else "wants a credential, and was called without one"
+    return msgspec.structs.replace(failure, message=f"The provider {ours}: {failure.message}")
 
 
 def redirected(status: int) -> Failure:
