@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from counterfoil.config import Retries
+from counterfoil.dialects.dialect import ClientDialect
 from counterfoil.dialects.registry import CLIENT_DIALECTS, DIALECTS
-from counterfoil.exchange.command import Deliver, Open, Post, Wait
+from counterfoil.exchange.command import Deliver, Open, Post, Start, Wait
 from counterfoil.ledger.entry import Exit
 from counterfoil.testing import Counts, Tool, chat_reply, messages_reply
 from tests.exchange.world import CHAT, MESSAGES, World, call, check_books, deployment, lost, played, refused
@@ -44,6 +45,47 @@ def test_the_last_failure_reaches_the_client_with_its_retry_after() -> None:
     assert world.status == 429
     starts = [command for command in world.log if type(command).__name__ == "Start"]
     assert starts[0].headers["retry-after"] == "600"  # type: ignore[union-attr]  # it is a Start
+
+
+ERROR: Final = b'{"error":{"message":"It failed.","type":"made_up"}}'
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "anthropic_messages", "openai_responses"])
+def test_a_provider_that_says_not_to_try_again_is_not_tried_again_but_the_next_one_is(dialect: str) -> None:
+    one, two = deployment(DIALECTS[dialect], name="first"), deployment(name="second")
+    world = World(refused(429, BUSY, x_should_retry="false"), played(REPLY))
+    world.run(call(one, two, retries=Retries(attempts=3)))
+    assert [entry.opening.provider for entry in world.entries] == ["first", "second"]
+    assert world.status == 200
+
+
+@pytest.mark.parametrize(("status", "made"), [(400, 2), (404, 2), (409, 2), (503, 2)])
+def test_a_provider_that_says_to_try_again_is_tried_again_whatever_its_status(status: int, made: int) -> None:
+    world = World(refused(status, ERROR, x_should_retry="true"), played(REPLY))
+    world.run(call(retries=Retries(attempts=3)))
+    assert (len(world.entries), world.status) == (made, 200)
+    check_books(world.log)
+
+
+def test_a_wrong_request_is_no_other_deployments_when_its_attempts_are_made() -> None:
+    world = World(*[refused(400, ERROR, x_should_retry="true")] * 2, played(REPLY))
+    world.run(call(deployment(name="first"), deployment(name="second"), retries=Retries(attempts=2)))
+    assert [entry.opening.provider for entry in world.entries] == ["first", "first"]
+    assert world.status == 400
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("true", "true"), ("false", "false"), (" false", "false"), ("perhaps", None), ("", None)]
+)
+@pytest.mark.parametrize("client", [CHAT, MESSAGES])
+def test_the_client_is_told_what_its_provider_says_of_trying_again(
+    client: ClientDialect[Any], said: str, told: str | None
+) -> None:
+    world = World(refused(429, BUSY, x_should_retry=said))
+    world.run(call(dialect=client, retries=Retries(attempts=1)))
+    (start,) = world.all(Start)
+    assert isinstance(start, Start)
+    assert (start.status, start.headers.get("x-should-retry")) == (429, told)
 
 
 def test_a_lost_connection_falls_back_in_the_routes_order() -> None:

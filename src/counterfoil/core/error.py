@@ -65,6 +65,8 @@ class Failure(msgspec.Struct, frozen=True):
     param: str | None = None
     retry_after: float | None = None
     """Seconds."""
+    should_retry: bool | None = None
+    """The provider's own word on whether the same request may succeed when it is made again; None where it has none."""
     provider_status: int | None = None
     """The status the provider answered, if it answered."""
 

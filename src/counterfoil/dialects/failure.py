@@ -30,6 +30,7 @@ __all__ = [
     "is_of_a_day",
     "retry_after",
     "retry_delay",
+    "should_retry",
     "told",
     "word_of",
 ]
@@ -177,3 +178,12 @@ def is_of_a_day(details: Iterable[Mapping[str, Any]]) -> bool:
         if any(isinstance(one, str) and _A_DAYS in one for one in ids):
             return True
     return False
+
+
+_SHOULD_RETRY: Final = {"true": True, "false": False}
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """`x-should-retry`, which OpenAI and Anthropic send and their clients heed before any status (openai-python and
+    anthropic-sdk-python, `_base_client.py`); None where nothing is said. `headers` have lower-case names."""
+    return _SHOULD_RETRY.get(headers.get("x-should-retry", "").strip())

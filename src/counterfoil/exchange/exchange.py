@@ -97,6 +97,8 @@ def answer_failure(call: Call, context: Context, failure: Failure) -> Generator[
     headers = {"content-type": "application/json"}
     if failure.retry_after is not None:
         headers["retry-after"] = str(math.ceil(failure.retry_after))  # whole seconds (RFC 9110, 10.2.3)
+    if failure.should_retry is not None:
+        headers["x-should-retry"] = "true" if failure.should_retry else "false"
     # Every dialect answers it so, whatever the provider behind another one does (Groq: 413).
     status = 400 if failure.kind is FailureKind.CONTEXT_WINDOW else failure.status
     yield Start(status, headers)

@@ -44,15 +44,18 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def judge(failure: Failure, made: int, policy: Retries, jitter: float) -> Plan:
-    """What follows `failure` when `made` attempts were made at this deployment. `jitter` is a number in [0, 1)."""
+    """What follows `failure` when `made` attempts were made at this deployment. `jitter` is a number in [0, 1).
+
+    The provider's own word on trying again beats the table. It speaks of itself: another deployment follows as ever.
+    """
     verdict = AGAIN[failure.kind]
-    if verdict != "retry":
-        return Plan(verdict)
-    if made >= policy.attempts:
-        return Plan("next")
+    onward: Verdict = "next" if verdict == "retry" else verdict
+    again = verdict == "retry" if failure.should_retry is None else failure.should_retry
+    if not again or made >= policy.attempts:
+        return Plan(onward)
     wait = min(policy.backoff_max, policy.backoff * 2 ** (made - 1)) * (0.5 + jitter / 2)
     if failure.retry_after is not None:
         if failure.retry_after > policy.retry_after_max:
-            return Plan("next")
+            return Plan(onward)
         wait = max(wait, failure.retry_after)
     return Plan("retry", wait)

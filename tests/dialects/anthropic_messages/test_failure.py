@@ -72,6 +72,14 @@ def test_an_invalid_request_is_told_apart_by_its_message(message: str, kind: Fai
 
 
 @pytest.mark.parametrize(
+    ("status", "word"), [(400, "invalid_request_error"), (429, "rate_limit_error"), (500, "api_error")]
+)
+def test_an_account_that_is_spent_is_told_apart_under_any_word(status: int, word: str) -> None:
+    failure = read(status, error(word, "insufficient balance (1008)"))
+    assert (failure.kind, failure.fault, failure.status) == (FailureKind.QUOTA, Fault.GATEWAY, status)
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
         ({"error": {"message": "plain"}}, "plain"),

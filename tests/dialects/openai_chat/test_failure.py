@@ -59,6 +59,7 @@ def test_a_status_alone_says_what_happened(status: int, kind: FailureKind, fault
         (400, {"code": "model_not_found", "message": "x"}, FailureKind.NOT_FOUND),
         (404, {"code": "DeploymentNotFound", "message": "x"}, FailureKind.NOT_FOUND),
         (429, {"code": "insufficient_quota", "message": "x"}, FailureKind.QUOTA),
+        (500, {"type": "api_error", "message": "insufficient balance (1008)"}, FailureKind.QUOTA),
         (500, {"type": "overloaded_error", "message": "x"}, FailureKind.OVERLOADED),
         (503, {"type": "unavailable_error", "code": 503, "message": "Loading model"}, FailureKind.OVERLOADED),
         (429, {"message": "Too many tokens a minute: maximum context length is no matter"}, FailureKind.RATE_LIMITED),

@@ -11,8 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from counterfoil.core.error import Failure, FailureKind, Fault
-from counterfoil.dialects.failure import Meaning, error_object, retry_after, told, word_of
+from counterfoil.dialects.failure import Meaning, error_object, retry_after, should_retry, told, word_of
 from counterfoil.dialects.funds import is_out_of_funds
 from counterfoil.dialects.overflow import Overflow, own_words
 from counterfoil.dialects.schema import encode
@@ -49,6 +51,10 @@ _NARROWER: Final = (
 )  # fmt: skip
 """What invalid_request_error says more exactly in its message only."""
 
+_ABOUT_MONEY: Final = frozenset({FailureKind.INVALID_REQUEST, FailureKind.RATE_LIMITED, FailureKind.PROVIDER_ERROR})
+"""Kinds that words about money make narrower. MiniMax's Messages face says them under 500 api_error
+(github.com/MiniMax-AI/MiniMax-M2 issue 62)."""
+
 _WRITTEN: Final[Mapping[FailureKind, str]] = {
     FailureKind.INVALID_REQUEST: "invalid_request_error",
     FailureKind.AUTHENTICATION: "authentication_error",
@@ -71,7 +77,8 @@ _WRITTEN: Final[Mapping[FailureKind, str]] = {
 
 def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """An error answer. `status` is the provider's; `headers` have lower-case names."""
-    return _failure(body, status, retry_after(headers))
+    failure = _failure(body, status, retry_after(headers))
+    return msgspec.structs.replace(failure, should_retry=should_retry(headers))
 
 
 def frame_failure(error: bytes) -> Failure:
@@ -108,7 +115,7 @@ def _failure(body: bytes, status: int | None, wait: float | None) -> Failure:
         fallback = _CLIENT_ERROR if status is not None and 400 <= status < 500 else _SERVER_ERROR
         row = _BY_STATUS.get(status or 0, fallback)
     kind, fault = row.kind, row.fault
-    if kind is FailureKind.INVALID_REQUEST and is_out_of_funds(message):
+    if kind in _ABOUT_MONEY and is_out_of_funds(message):
         kind, fault = FailureKind.QUOTA, Fault.GATEWAY
     elif kind is FailureKind.INVALID_REQUEST and message:
         kind = next((narrower for pattern, narrower in _NARROWER if pattern.search(message)), kind)

@@ -20,6 +20,7 @@ from counterfoil.dialects.failure import (
     is_of_a_day,
     retry_after,
     retry_delay,
+    should_retry,
     told,
     word_of,
 )
@@ -107,7 +108,9 @@ _CONTEXT: Final = re.compile(
 _POLICY: Final = re.compile(r"content (?:management )?policy|content[ _]filter|safety (?:system|policy)", re.IGNORECASE)
 _ABOUT_THE_REQUEST: Final = frozenset({FailureKind.INVALID_REQUEST, FailureKind.TOO_LARGE, FailureKind.PROVIDER_ERROR})
 """Kinds that a message may sharpen: some providers say no more than 400."""
-_ABOUT_MONEY: Final = frozenset({FailureKind.INVALID_REQUEST, FailureKind.RATE_LIMITED, FailureKind.PERMISSION})
+_ABOUT_MONEY: Final = frozenset(
+    {FailureKind.INVALID_REQUEST, FailureKind.RATE_LIMITED, FailureKind.PERMISSION, FailureKind.PROVIDER_ERROR}
+)
 
 _FAULTS: Final = MappingProxyType(
     {
@@ -184,7 +187,8 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failur
     it is not (a redirect, a success that is no reply). Never raises.
     """
     said = _read(body)
-    return _failure(said, status, retry_after(headers), status)
+    failure = _failure(said, status, retry_after(headers), status)
+    return msgspec.structs.replace(failure, should_retry=should_retry(headers))
 
 
 def frame_failure(data: bytes) -> Failure:
