@@ -76,6 +76,9 @@ class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The model refuses a history in which its own proof is missing from tool calls (Gemini 3)."""
     call_id_length: Annotated[int, msgspec.Meta(ge=8)] | None = None
     """The only length of a tool call's id that the provider takes, of letters and digits (Mistral: 9); none: any."""
+    prefix: bool = False
+    """A last message of the assistant's must be marked as the answer's `prefix`: the provider refuses any other
+    (Mistral)."""
     unsupported: frozenset[str] = frozenset()
     """Request fields of its dialect that the provider refuses."""
 

@@ -182,6 +182,7 @@ _QUIRKS: Final[Mapping[str, Callable[[Any], str]]] = MappingProxyType(
         "body_without": lambda fields: f"Its bodies are without {', '.join(sorted(fields))}.",
         "signed_calls": lambda _: "It refuses a history whose tool calls lack its own proof.",
         "call_id_length": lambda length: f"It takes ids of tool calls only of {length} letters and digits.",
+        "prefix": lambda _: "It takes a last message of the assistant's only as the answer's prefix.",
         "unsupported": _refuses,
     }
 )

@@ -239,6 +239,7 @@ MESSAGES: Final[Mapping[str, Mapping[str, Any]]] = {
         },
         tools=_TOOLS,
     ),
+    "an answer that was begun": _messages(_asked(), {"role": "assistant", "content": "mk High water is at"}),
     "calls in the history and no tools": _messages(
         _asked(),
         {"role": "assistant", "content": [{"type": "tool_use", "id": "mkcall1", "name": "mktides", "input": {}}]},

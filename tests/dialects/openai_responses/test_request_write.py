@@ -216,9 +216,9 @@ def test_a_proof_openrouter_made_has_no_id() -> None:
     ],
 )
 def test_a_foreign_proof_and_reasoning_without_one_are_left_out(part: Part) -> None:
-    request = ChatRequest("any", (Message("assistant", (part, Text("Yes."))),))
+    request = ChatRequest("any", (Message("assistant", (part, Text("Yes."))), *HI))
     written = write(request)
-    assert json.loads(written.body)["input"] == [{"role": "assistant", "content": "Yes."}]
+    assert json.loads(written.body)["input"][0] == {"role": "assistant", "content": "Yes."}
     assert written.dropped == ()
 
 

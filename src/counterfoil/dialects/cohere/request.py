@@ -18,6 +18,7 @@ from counterfoil.core.operation import ChatRequest, Tool
 from counterfoil.dialects.cohere.turns import Block, turns_and_documents
 from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
+from counterfoil.dialects.prefill import PREFILL, is_begun
 from counterfoil.dialects.schema import UNREADABLE, encode, given
 
 __all__ = ["BUDGETS", "write_request"]
@@ -64,6 +65,8 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
         raise desk.refuse("n", "this model gives one choice only; ask n times")
     turns, documents = turns_and_documents(request.messages, desk)
     body: Block = {"model": model, "messages": turns}
+    if is_begun(request.messages):
+        desk.name(PREFILL)
     if documents:
         body["documents"] = documents
     _write_tools(body, request, desk)

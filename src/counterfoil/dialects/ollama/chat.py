@@ -34,6 +34,7 @@ from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
 from counterfoil.dialects.effort import effort_of_budget
 from counterfoil.dialects.ollama.options import Body, only_text
+from counterfoil.dialects.prefill import PREFILL, is_begun
 from counterfoil.dialects.schema import UNREADABLE, encode
 
 __all__ = ["write_chat"]
@@ -62,6 +63,8 @@ def write_chat(request: ChatRequest, model: str, quirks: Quirks, drop: bool) -> 
     if request.n != 1:
         raise desk.refuse("n", "this model gives one choice only; ask n times")
     body.put("messages", _messages(request.messages, desk))
+    if is_begun(request.messages):
+        desk.name(PREFILL)
     _write_tools(body, request, desk)
     body.put("response_format", _format(request.response_format), at="format")
     body.put("reasoning_effort", _think(request.reasoning, desk), at="think")

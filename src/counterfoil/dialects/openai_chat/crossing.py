@@ -32,6 +32,7 @@ from counterfoil.dialects.dialect import Quirks, WrittenRequest
 from counterfoil.dialects.effort import LONGEST_USER, NO_EFFORT, OPENAI_EFFORTS, effort_of_budget
 from counterfoil.dialects.openai_chat.call_ids import with_ids_of_length
 from counterfoil.dialects.openai_chat.history import DIALECT
+from counterfoil.dialects.prefill import PREFILL, is_begun
 from counterfoil.dialects.proof import format_of
 from counterfoil.dialects.results import media_apart
 
@@ -99,6 +100,10 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
     if quirks.call_id_length is not None:
         said = with_ids_of_length(said, quirks.call_id_length)
     body: dict[str, Any] = {"model": model, "messages": _messages(media_apart(said, _is_text), lost)}
+    if is_begun(request.messages):
+        lost.leave(PREFILL)
+        if quirks.prefix:
+            body["messages"][-1]["prefix"] = True
     _tools(request, body, lost)
     for name in _SAME_NAME:
         value = getattr(request, name)

@@ -20,6 +20,7 @@ from counterfoil.dialects.desk import Desk
 from counterfoil.dialects.dialect import Quirks, WrittenRequest
 from counterfoil.dialects.effort import LONGEST_USER, NO_EFFORT, OPENAI_EFFORTS, effort_of_budget
 from counterfoil.dialects.openai_responses.input_write import CACHE_HINT, Block, instructions_and_input
+from counterfoil.dialects.prefill import PREFILL, is_begun
 from counterfoil.dialects.schema import UNREADABLE, encode, fields_of, given
 
 __all__ = ["OWN_TOOLS", "write_request"]
@@ -105,6 +106,8 @@ def write_request(request: ChatRequest, model: str, quirks: Quirks, drop: bool) 
     apart = "instructions" not in quirks.unsupported
     instructions, items = instructions_and_input(request.messages, desk, apart=apart)
     body: Block = {"model": model, "input": items}
+    if is_begun(request.messages):
+        desk.name(PREFILL)
     if instructions is not None:
         body["instructions"] = instructions
     _write_tools(body, request, desk)
