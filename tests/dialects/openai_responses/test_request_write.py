@@ -134,7 +134,7 @@ def test_calls_and_their_results_are_items_of_their_own() -> None:
     results = Message(
         "tool",
         (
-            ToolResult("call_1", (Text("It is "), Text("4."))),
+            ToolResult("call_1", (Text("It is"), Text("4."))),
             ToolResult("call_2", (Text("A picture:"), Image(url="https://example.org/a.png"))),
             ToolResult("call_3", (Text("No such thing."),), is_error=True),
             ToolResult("call_4", ()),
@@ -147,7 +147,7 @@ def test_calls_and_their_results_are_items_of_their_own() -> None:
     assert body(*HI, answer, results)["input"][1:] == [
         {"role": "assistant", "content": "Let me look."},
         {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": '{"a":1}'},
-        {"type": "function_call_output", "call_id": "call_1", "output": "It is 4."},
+        {"type": "function_call_output", "call_id": "call_1", "output": "It is\n4."},
         {"type": "function_call_output", "call_id": "call_2", "output": picture},
         {"type": "function_call_output", "call_id": "call_3", "output": "The tool failed:\nNo such thing."},
         {"type": "function_call_output", "call_id": "call_4", "output": ""},

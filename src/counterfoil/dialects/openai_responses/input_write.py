@@ -181,7 +181,7 @@ def _result(result: ToolResult, desk: Desk) -> Block:
     output: object
     if all(isinstance(part, Text) for part in parts):
         texts = [part.text for part in parts if isinstance(part, Text)]
-        output = ("\n" if result.is_error else "").join(texts)
+        output = "\n".join(texts)
     else:
         output = [block for part in parts if (block := _content(part, desk)) is not None]
     return {"type": "function_call_output", "call_id": _call_id(result.call_id, desk), "output": output}
