@@ -12,6 +12,7 @@ from counterfoil.config import Retries
 from counterfoil.core.error import FailureKind
 from counterfoil.dialects.registry import DIALECTS
 from counterfoil.exchange.command import Head
+from counterfoil.exchange.recorded import read_reply
 from counterfoil.ledger.entry import Exit
 from counterfoil.testing.eventstream import EVENT_STREAM, event_message, exception_message
 from counterfoil.usage.usage import Bucket, Provenance
@@ -120,6 +121,9 @@ def test_a_refusal_before_the_reply_uses_and_costs_nothing(case: str) -> None:
     assert entry.lines == ()
     assert entry.usage.input_tokens is None or entry.usage.input_tokens == 0
     assert entry.delivered is None
+    streamed = kind != JSON
+    read = read_reply([body], DIALECTS[dialect], streamed=streamed, estimate=True, input_estimate=9)
+    assert read.settlement.usage.buckets == {}, "an auditor reads no more into it"
 
 
 def test_a_refusal_that_is_asked_again_is_not_billed_again() -> None:

@@ -82,7 +82,7 @@ def read_reply(
     return ReadReply(
         exit=Exit.FAILED if meter.failure is not None else Exit.COMPLETED if reply.ended else Exit.TRUNCATED,
         reading=meter.reading,
-        settlement=meter.settle(convention, ended=reply.ended, estimate=estimate, inputs=inputs),
+        settlement=meter.settle(convention, ended=reply.ended, estimate=estimate and not meter.refused, inputs=inputs),
         text_sha256=_digest(events),
         events=tuple(events),
         failure=meter.failure,

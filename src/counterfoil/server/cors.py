@@ -24,7 +24,8 @@ _ANY: Final = "*"
 _SECONDS: Final = b"600"
 """How long a browser may keep the answer to a preflight."""
 _TOLD: Final = (
-    b"x-request-id, request-id, x-counterfoil-exchange, x-counterfoil-attempt, x-counterfoil-dropped, retry-after"
+    b"x-request-id, request-id, x-counterfoil-exchange, x-counterfoil-attempt, x-counterfoil-dropped, retry-after,"
+    b" x-should-retry"
 )
 """Headers of a reply that a page may read."""
 _NAMES: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, -]{1,4096}")
