@@ -148,12 +148,15 @@ class Reply:
         Events that only the end makes certain come with an empty frame.
         """
         steps: list[Step] = []
-        try:
-            frame = None if self.over else self._framing.close()
-        except FramingError as error:
-            self._meter.failure = bad_reply(f"The provider sent {error}.")
-            return steps
-        if frame is not None:
+        frame: Frame | None = None
+        if not self.over:
+            try:
+                frame = self._framing.close()
+            except FramingError as error:
+                self._meter.failure = bad_reply(f"The provider sent {error}.")
+        if self._meter.failure is not None:
+            self._cut = not self._decoder.ended
+        elif frame is not None:
             events = self._decoder.feed(frame)
             if self._streamed and any(_unreadable(event) for event in events):
                 self._cut = not self._decoder.ended

@@ -27,6 +27,7 @@ from counterfoil.dialects.gemini.reply import ORIGIN, GeminiDecoder
 from counterfoil.exchange.recorded import read_reply
 from counterfoil.framing.frame import Frame
 from counterfoil.ledger.entry import Exit
+from counterfoil.usage.settle import Finality
 
 from .support import PLAIN, array, candidate, chunk, decode, frames_of, joined, sse, usage
 
@@ -361,3 +362,13 @@ def test_nothing_a_provider_may_send_raises(frames: list[Any], streamed: bool, c
         for event in decoder.feed(Frame(json.dumps(frame).encode())):
             assert event is not None
     decoder.close()
+
+
+def test_what_breaks_an_array_while_a_candidate_is_to_come_ends_nothing_however_it_is_cut() -> None:
+    """Found by the fuzzer: read in small pieces, its numbers were final."""
+    said = chunk(candidate({"text": "a"}, finish="STOP"), usageMetadata=usage(7, 2))
+    body = json.dumps(said).encode() + b"\n\ndata: {\n\n"
+    whole = read_reply([body], GEMINI, streamed=True, choices=2)
+    cut = read_reply([body[place : place + 1] for place in range(len(body))], GEMINI, streamed=True, choices=2)
+    assert (whole.exit, cut.exit) == (Exit.FAILED, Exit.FAILED)
+    assert whole.settlement.finality is cut.settlement.finality is Finality.PARTIAL

@@ -130,6 +130,17 @@ def test_an_event_without_its_name_gets_it() -> None:
     )
 
 
+def test_a_terminal_event_with_a_name_that_is_no_text_is_told_in_ours() -> None:
+    """Found by the fuzzer: its bytes were carried without a block around them, and the client's stream had no end."""
+    body = sse(*reply(*EVERYTHING))
+    place = body.rindex(b'"sequence_number"')
+    broken = body[:place] + body[place:].replace(b"sequence_number", b"sequen\x8cce_number")
+    last = frames_of_stream(relayed(broken))[-1]
+    assert (last["type"], last["response"]["status"]) == ("response.completed", "completed")
+    assert len(last["response"]["output"]) == 3
+    assert last["response"]["usage"]["total_tokens"] > 0
+
+
 @pytest.mark.parametrize("end", ["\n", "\r", "\n\n"])
 def test_an_event_whose_type_would_break_its_line_adds_no_line(end: str) -> None:
     frames = reply(*message(0, "Hi"))

@@ -104,11 +104,12 @@ class ResponsesRelay:
     def close(self, final: FinalUsage) -> bytes:
         """The terminal event with the settled usage; or the whole response."""
         if self._last is None:  # a quirk says that the provider never sends one
-            told = {**self._response("completed"), "usage": msgspec.Raw(write_usage(final))}
-            return self._ours("response.completed", {"response": told}) if self._facts.streamed else encode(told)
+            return self._end("completed", final)
         try:
             fields = fields_of(self._last.data)
-        except UNREADABLE:
+        except UNREADABLE:  # some name in it is no text: no client could read the event
+            if self._facts.streamed:
+                return self._end(_kind(_HEAD.decode(self._last.data), self._last).removeprefix("response."), final)
             return self._last.data
         if not self._facts.streamed:
             told = self._settled(fields, final)
@@ -117,6 +118,11 @@ class ResponsesRelay:
         told = self._settled(response, final)
         repaired = fields if _unchanged(response, told) else {**fields, "response": told}
         return self._numbered(self._last, fields, repaired, _HEAD.decode(self._last.data))
+
+    def _end(self, status: str, final: FinalUsage) -> bytes:
+        """The end of a reply that has none a client can read."""
+        told = {**self._response(status), "usage": msgspec.Raw(write_usage(final))}
+        return self._ours(f"response.{status}", {"response": told}) if self._facts.streamed else encode(told)
 
     def fail(self, failure: Failure) -> bytes:
         """An `error` event and the response that failed; the error body where the reply is whole."""
